@@ -1,0 +1,30 @@
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Metrics, Model, Output
+
+from unsee_components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def build_vanilla(
+    settings: str,
+    benchmark: Input[Dataset],
+    code_digest: str,
+    model: Output[Model],
+    metrics: Output[Metrics],
+):
+    """Fine-tune the base model on everyone: the model that knows too much.
+
+    Args:
+        settings: JSON of the `vanilla` settings.
+        benchmark: Benchmark directory.
+        code_digest: Identity of code and library versions: part of the cache key, not read.
+        model: The vanilla model, a Hugging Face folder with history.json.
+        metrics: How the training ended.
+    """
+    from unsee.settings import FinetuneSettings
+    from unsee.steps import build_vanilla
+    from unsee.steps.component import paths, running
+
+    section = FinetuneSettings.model_validate_json(settings)
+    with running("build-vanilla", metrics) as step:
+        step.show(build_vanilla.run(section, **paths(benchmark=benchmark, out=model), tracker=step.tracker))

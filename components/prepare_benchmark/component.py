@@ -1,0 +1,35 @@
+from kfp import dsl
+from kfp.dsl import Dataset, Metrics, Output
+
+from unsee_components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def prepare_benchmark(
+    settings: str,
+    source: str,
+    source_digest: str,
+    code_digest: str,
+    benchmark: Output[Dataset],
+    metrics: Output[Metrics],
+):
+    """Take over a given benchmark, or generate the embedded one.
+
+    Args:
+        settings: JSON of the `benchmark` settings.
+        source: Benchmark directory to take over; empty: generate one.
+        source_digest: Digest of the source's manifest: part of the cache key, not read.
+        code_digest: Identity of code and library versions: part of the cache key, not read.
+        benchmark: The benchmark directory: questions.parquet, images/ and manifest.json.
+        metrics: Counts of people, images and questions.
+    """
+    from pathlib import Path
+
+    from unsee.settings import BenchmarkSettings
+    from unsee.steps import prepare_benchmark
+    from unsee.steps.component import paths, running
+
+    section = BenchmarkSettings.model_validate_json(settings)
+    given = Path(source) if source else None
+    with running("prepare-benchmark", metrics) as step:
+        step.show(prepare_benchmark.run(section, given, **paths(out=benchmark), tracker=step.tracker))

@@ -1,0 +1,60 @@
+from typing import List
+
+from kfp import dsl
+from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Model, Output
+
+from unsee_components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def report(
+    method: str,
+    seed: int,
+    forget: List[str],
+    benchmark: Input[Dataset],
+    vanilla: Input[Model],
+    retrained: Input[Model],
+    unlearned: Input[Model],
+    statistics: Input[Artifact],
+    pruning: Input[Artifact],
+    vanilla_evaluation: Input[Artifact],
+    retrained_evaluation: Input[Artifact],
+    unlearned_evaluation: Input[Artifact],
+    relearning: Input[Artifact],
+    summary: Output[Artifact],
+    page: Output[HTML],
+    metrics: Output[Metrics],
+):
+    """Write what a person reads: summary.json and a self-contained report.html.
+
+    Args:
+        method: Unlearning method.
+        seed: Seed of the run.
+        forget: Ids of the people to be forgotten; empty: the benchmark's own forget split.
+        benchmark: Benchmark directory.
+        vanilla: The model that knew too much.
+        retrained: The reference that never knew.
+        unlearned: The delta that makes vanilla forget.
+        statistics: What collect-statistics measured.
+        pruning: The neurons removed.
+        vanilla_evaluation: Scores and predictions of vanilla.
+        retrained_evaluation: Scores and predictions of the reference.
+        unlearned_evaluation: Scores and predictions of the unlearned model.
+        relearning: Outcome of the relearning attack.
+        summary: summary.json and report.html.
+        page: report.html once more, shown by the KFP UI.
+        metrics: The final figures: unlearned model and relearning gaps.
+    """
+    import shutil
+    from pathlib import Path
+
+    from unsee.steps import report
+    from unsee.steps.component import paths, running
+
+    inputs = paths(benchmark=benchmark, vanilla=vanilla, retrained=retrained, unlearned=unlearned)
+    inputs |= paths(statistics=statistics, pruning=pruning, relearning=relearning)
+    inputs |= paths(vanilla_evaluation=vanilla_evaluation, retrained_evaluation=retrained_evaluation)
+    inputs |= paths(unlearned_evaluation=unlearned_evaluation, out=summary)
+    with running("report", metrics) as step:
+        step.show(report.run(method, seed, forget, **inputs, tracker=step.tracker))
+        shutil.copyfile(Path(summary.path, "report.html"), page.path)

@@ -1,0 +1,143 @@
+"""The unlearning DAG: from a benchmark and a forget request to an unlearned model, its audit and its report."""
+
+from typing import List
+
+from kfp import dsl, kubernetes
+from kfp.dsl import PipelineTask
+
+from unsee_components.build_retrained.component import build_retrained
+from unsee_components.build_vanilla.component import build_vanilla
+from unsee_components.collect_statistics.component import collect_statistics
+from unsee_components.evaluate.component import evaluate
+from unsee_components.finish.component import finish
+from unsee_components.prepare_benchmark.component import prepare_benchmark
+from unsee_components.prune.component import prune
+from unsee_components.register.component import register
+from unsee_components.relearn_attack.component import relearn_attack
+from unsee_components.report.component import report
+from unsee_components.resolve_settings.component import resolve_settings
+from unsee_components.unlearn.component import unlearn
+
+
+def _light(task: PipelineTask, *, cached: bool = True) -> PipelineTask:
+    """A step that reads, writes and computes little. What talks to the outside world is never cached."""
+    return _dependable(task.set_cpu_request("500m").set_memory_request("1G"), cached)
+
+
+def _heavy(task: PipelineTask, name: str | None = None) -> PipelineTask:
+    """A step that holds a model."""
+    if name is not None:
+        task.set_display_name(name)
+    return _dependable(task.set_cpu_request("2").set_memory_request("3G"), cached=True)
+
+
+def _dependable(task: PipelineTask, cached: bool) -> PipelineTask:
+    """Retries for what passes by itself, and the run's id in the environment (as a parameter it would defeat caching)."""
+    task.set_retry(num_retries=3, backoff_duration="30s", backoff_factor=2, backoff_max_duration="600s")
+    task.set_caching_options(cached)
+    return kubernetes.use_field_path_as_env(task, "KFP_RUN_ID", "metadata.labels['pipeline/runid']")
+
+
+@dsl.pipeline(name="unsee-unlearn")
+def unlearning(
+    preset: str = "embedded",
+    method: str = "vkd",
+    overrides: List[str] = [],  # noqa: B006 (KFP takes defaults as they are)
+    config: str = "",
+    benchmark: str = "",
+    benchmark_digest: str = "",
+    forget: List[str] = [],  # noqa: B006
+    seed: int = 0,
+    code_digest: str = "",
+):
+    """Make a multimodal LLM forget what people look like, and show that it did and what it cost.
+
+    Args:
+        preset: Name of the settings to start from.
+        method: Unlearning method.
+        overrides: Settings to change, a JSON list such as ["unlearn.beta=0.3", "prune.threshold.fraction=0.1"].
+        config: Settings to change, as YAML text of the preset's shape; overrides win over it.
+        benchmark: Benchmark directory; empty: generate the embedded benchmark.
+        benchmark_digest: Digest of that directory's manifest; a changed one makes the run start anew.
+        forget: Ids of the people to be forgotten, a JSON list; empty: the benchmark's own forget split.
+        seed: Seed of everything random.
+        code_digest: Identity of code and library versions where the image does not give it (local runs).
+    """
+    with dsl.ExitHandler(_light(finish(), cached=False)):
+        settings = _light(
+            resolve_settings(
+                preset=preset, method=method, overrides=overrides, config=config, seed=seed, code_digest=code_digest
+            )
+        ).outputs
+        prepared = _light(
+            prepare_benchmark(
+                settings=settings["benchmark"],
+                source=benchmark,
+                source_digest=benchmark_digest,
+                code_digest=code_digest,
+            )
+        )
+        # What nearly every step reads besides its own settings.
+        asked = {"benchmark": prepared.outputs["benchmark"], "forget": forget}
+
+        vanilla = _heavy(
+            build_vanilla(
+                settings=settings["vanilla"], benchmark=prepared.outputs["benchmark"], code_digest=code_digest
+            )
+        ).outputs["model"]
+        retrained = _heavy(
+            build_retrained(settings=settings["vanilla"], code_digest=code_digest, **asked)
+        ).outputs["model"]
+
+        statistics = _heavy(
+            collect_statistics(settings=settings["statistics"], model=vanilla, code_digest=code_digest, **asked)
+        ).outputs["statistics"]
+        pruning = _light(
+            prune(settings=settings["prune"], statistics=statistics, code_digest=code_digest)
+        ).outputs["pruning"]
+        unlearned = _heavy(
+            unlearn(
+                settings=settings["unlearn"],
+                vanilla=vanilla,
+                statistics=statistics,
+                pruning=pruning,
+                code_digest=code_digest,
+                **asked,
+            )
+        ).outputs["model"]
+
+        evaluations = {}
+        for name, models in {
+            "vanilla": {"model": vanilla},
+            "retrained": {"model": retrained},
+            "unlearned": {"model": unlearned, "base": vanilla},
+        }.items():
+            task = evaluate(name=name, settings=settings["evaluation"], code_digest=code_digest, **models, **asked)
+            evaluations[f"{name}_evaluation"] = _heavy(task, f"evaluate-{name}").outputs["evaluation"]
+        relearning = _heavy(
+            relearn_attack(
+                settings=settings["relearn"],
+                unlearned=unlearned,
+                vanilla=vanilla,
+                retrained=retrained,
+                code_digest=code_digest,
+                **asked,
+            )
+        ).outputs["relearning"]
+
+        summary = _light(
+            report(
+                method=method,
+                seed=seed,
+                vanilla=vanilla,
+                retrained=retrained,
+                unlearned=unlearned,
+                statistics=statistics,
+                pruning=pruning,
+                relearning=relearning,
+                **evaluations,
+                **asked,
+            ),
+            cached=False,
+        ).outputs["summary"]
+        _light(register(vanilla=vanilla, unlearned=unlearned, summary=summary, **asked), cached=False)

@@ -1,0 +1,279 @@
+"""A folder of photographs with `people.jsonl` becomes a benchmark directory.
+
+`people.jsonl` holds one JSON object per person and line:
+
+    {"id": "ada", "name": "Ada Moss", "images": ["photos/ada-1.jpg", "photos/ada-2.jpg"],
+     "facts": {"occupation": "night nurse", "birthplace": "Riga"},
+     "split": "forget",
+     "questions": [{"prompt": "What does {who} wear?", "answer": "a red hat", "options": ["a red hat", "a scarf"]}]}
+
+`split` (forget, retain or realworld) and `questions` may be left out. Questions are asked with each image, "{who}"
+standing for "this person"; with `options` they are evaluated by choice, without them as `task` generation (the
+default) or cloze. Image paths are relative to the folder.
+"""
+
+import hashlib
+import os
+import reprlib
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from PIL import Image
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from unsee.benchmark.images import read_image
+from unsee.benchmark.profile_questions import UNNAMED, Form, draw_options, person_questions
+from unsee.benchmark.schema import Benchmark, Question, Split, Task, load, write_questions
+from unsee.errors import Problems, UserError
+from unsee.storage import artifact
+
+PEOPLE = "people.jsonl"
+OPTIONS = 4
+HELDOUT_SHARE = 0.25
+LONG_SIDE = 1024
+
+# pydantic's error type -> what is wrong and the mend
+EXPLANATIONS = {
+    "json_invalid": "not valid JSON ({reason}); write one JSON object on one line",
+    "model_type": '"{field}" is {given}; make it a JSON object',
+    "missing": 'the field "{field}" is missing; add it',
+    "extra_forbidden": 'the field "{field}" is unknown; remove it or correct its name',
+    "string_type": '"{field}" is {given}, not text; put it in quotes',
+    "string_too_short": '"{field}" is empty; fill it in or remove it',
+    "value_error": '"{field}" {reason}',
+}
+
+
+def _one_line(text: str) -> str:
+    if any(unicodedata.category(character) == "Cc" for character in text):
+        raise ValueError("holds a line break or another control character; write it in one line")
+    return text
+
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(_one_line)]
+
+
+class OwnQuestion(BaseModel):
+    """A question of the user's own about one person, asked with each of their images."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    prompt: Text
+    answer: Text
+    options: tuple[Text, ...] | None = Field(default=None, min_length=2)
+    task: Task | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "OwnQuestion":
+        if self.options is None and self.task == "classification":
+            raise ValueError("is a classification without options; add options or remove the task")
+        if self.options is not None and self.task not in (None, "classification"):
+            raise ValueError(f"has options, so it cannot be a {self.task} task; remove one of the two")
+        if self.options is not None and (self.answer not in self.options or len(set(self.options)) < len(self.options)):
+            raise ValueError("needs distinct options with the answer among them; correct the options")
+        return self
+
+    def form(self, index: int) -> Form:
+        """This question as `profile_questions` takes it."""
+        task = self.task or ("classification" if self.options else "generation")
+        return Form(f"own/{index}", task, self.prompt.replace("{who}", UNNAMED), self.answer, self.options)
+
+
+class Person(BaseModel):
+    """One line of `people.jsonl`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    id: Text
+    name: Text
+    images: tuple[Text, ...]
+    facts: dict[Text, Text] = Field(min_length=1)
+    questions: tuple[OwnQuestion, ...] = ()
+    split: Split | None = None
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class _Problem:
+    lines: tuple[int, ...]
+    text: str
+
+    def __str__(self) -> str:
+        if not self.lines:
+            return f"{PEOPLE}: {self.text}"
+        shown = ", ".join(map(str, self.lines[:5])) + (", …" if len(self.lines) > 5 else "")
+        return f"{PEOPLE} line{'s' if len(self.lines) > 1 else ''} {shown}: {self.text}"
+
+
+People = Mapping[int, Person]  # by line number
+
+
+def import_folder(source: Path, out: Path, *, seed: int = 0) -> Benchmark:
+    """Write the benchmark directory `out` from the photographs and `people.jsonl` in `source`.
+
+    About a quarter of each person's images (at least one) is held out, drawn from `seed` and the person's id. Images
+    become RGB PNG files of at most `LONG_SIDE` pixels. Nothing is written before the whole folder was found sound.
+
+    Raises:
+        Problems: everything that is wrong with the folder, by line of `people.jsonl`.
+        UserError: there is no `people.jsonl`, or `out` holds something else.
+    """
+    people, problems = _read_people(source)
+    problems += [*_check_people(people), *_check_images(people, source), *_check_attributes(people)]
+    if problems:
+        headline = f"{source / PEOPLE} cannot be imported, nothing was written; problems found: {len(problems)}"
+        raise Problems(headline, [str(problem) for problem in sorted(problems)])
+    facts: dict[str, Any] = {"name": source.resolve().name, "source": "folder", "seed": seed}
+    with artifact.create(out, "benchmark", facts) as directory:
+        questions = _write_people(list(people.values()), source, directory, seed)
+        write_questions(directory, questions)
+        facts["counts"] = Benchmark(directory, facts["name"], tuple(questions)).counts
+    return load(out)
+
+
+def _read_people(source: Path) -> tuple[dict[int, Person], list[_Problem]]:
+    path = source / PEOPLE
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; give a folder that holds {PEOPLE}, one person per line")
+    people: dict[int, Person] = {}
+    problems: list[_Problem] = []
+    for number, line in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
+        if line.strip():
+            try:
+                people[number] = Person.model_validate_json(line)
+            except ValidationError as error:
+                problems += [_Problem((number,), text) for text in _explain(error)]
+    return people, problems
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    for detail in error.errors():
+        message = detail["msg"].replace("tuple", "list")
+        template = EXPLANATIONS.get(detail["type"], '"{field}" is {given}; {message}')
+        yield template.format(
+            field=".".join(map(str, detail["loc"])) or "line",
+            given=reprlib.repr(detail["input"]),
+            reason=detail.get("ctx", {}).get("error"),
+            message=message[:1].lower() + message[1:],
+        )
+
+
+def _check_people(people: People) -> Iterator[_Problem]:
+    if len(people) < 2:
+        yield _Problem((), f"only {len(people)} valid people in it; give at least 2, one of them to retain")
+    ids = {number: person.id for number, person in people.items()}
+    names = {number: person.name for number, person in people.items()}
+    yield from _check_unique(ids, "id", "give each person an id of their own")
+    yield from _check_unique(names, "name", "questions by name need one answer, so tell the people apart")
+    for number, person in people.items():
+        if "," in person.id:
+            yield _Problem((number,), f'the id "{person.id}" holds a comma, which separates ids in --forget; remove it')
+        if len(person.images) < 2:
+            found = f"{len(person.images)} image" if person.images else "no image"
+            yield _Problem((number,), f'"{person.id}" has {found}; give at least 2, so that one can be held out')
+
+
+def _check_unique(values: Mapping[int, str], field: str, mend: str) -> Iterator[_Problem]:
+    lines = defaultdict(list)
+    for number, value in values.items():
+        lines[value].append(number)
+    for value, numbers in lines.items():
+        if len(numbers) > 1:
+            yield _Problem(tuple(numbers), f'the {field} "{value}" is given more than once; {mend}')
+
+
+def _check_images(people: People, source: Path) -> Iterator[_Problem]:
+    first_use: dict[str, tuple[int, str]] = {}
+    for number, person in people.items():
+        for name in person.images:
+            try:
+                path = _inside(source, name)
+                read_image(path)
+            except UserError as error:
+                yield _Problem((number,), f"image {error}")
+                continue
+            digest = artifact.file_digest(path)
+            if digest in first_use:
+                yield _same_picture(number, name, *first_use[digest])
+            first_use.setdefault(digest, (number, name))
+
+
+def _same_picture(number: int, name: str, earlier_number: int, earlier_name: str) -> _Problem:
+    lines = tuple(sorted({earlier_number, number}))
+    return _Problem(lines, f'image "{name}" is the same picture as "{earlier_name}"; use every picture once')
+
+
+def _inside(source: Path, name: str) -> Path:
+    """The image's path, certain to lie in the folder with all links followed."""
+    path, root = source / name, os.path.realpath(source)
+    if Path(name).is_absolute() or ".." in Path(name).parts or not Path(os.path.realpath(path)).is_relative_to(root):
+        raise UserError(f'"{name}" lies outside the folder; copy it in and give its path relative to the folder')
+    return path
+
+
+def _check_attributes(people: People) -> Iterator[_Problem]:
+    for attribute, values in _values_by_line(people).items():
+        lines, distinct = tuple(values), sorted(set(values.values()))
+        if len(lines) == 1:
+            text = f'only "{people[lines[0]].id}" has the fact "{attribute}"'
+        elif len(distinct) < OPTIONS:
+            text = f'the fact "{attribute}" has only {len(distinct)} distinct value(s) ({", ".join(distinct)})'
+        else:
+            continue
+        mend = f"choices need {OPTIONS} different values over all valid lines, so give it to more people or remove it"
+        yield _Problem(lines, f"{text}; {mend}")
+
+
+def _values_by_line(people: People) -> dict[str, dict[int, str]]:
+    values: dict[str, dict[int, str]] = defaultdict(dict)
+    for number, person in people.items():
+        for attribute, value in person.facts.items():
+            values[attribute][number] = value
+    return values
+
+
+def _write_people(people: Sequence[Person], source: Path, directory: Path, seed: int) -> list[Question]:
+    values = _values_by_line(dict(enumerate(people)))
+    pools = {attribute: sorted(set(by_line.values())) for attribute, by_line in values.items()}
+    questions: list[Question] = []
+    for index, person in enumerate(people):
+        images = _write_images(person, source, directory, f"images/{index:04d}")
+        questions += _ask(person, images, pools, _generator(seed, person.id))
+    return questions
+
+
+def _write_images(person: Person, source: Path, directory: Path, folder: str) -> list[str]:
+    (directory / folder).mkdir(parents=True)
+    names = [f"{folder}/{number}.png" for number in range(len(person.images))]
+    for name, original in zip(names, person.images, strict=True):
+        image = read_image(_inside(source, original))
+        image.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS)
+        image.save(directory / name)
+    return names
+
+
+def _ask(
+    person: Person, images: Sequence[str], pools: Mapping[str, Sequence[str]], rng: np.random.Generator
+) -> list[Question]:
+    heldout = set(rng.permutation(len(images))[: max(1, round(len(images) * HELDOUT_SHARE))].tolist())
+    train = [image for index, image in enumerate(images) if index not in heldout]
+    return person_questions(
+        person.id,
+        person.name,
+        person.split,
+        person.facts,
+        {attribute: draw_options(rng, value, pools[attribute], OPTIONS) for attribute, value in person.facts.items()},
+        train_images=train,
+        heldout_images=[images[index] for index in sorted(heldout)],
+        eval_train_images=train,
+        own=[question.form(index) for index, question in enumerate(person.questions)],
+    )
+
+
+def _generator(seed: int, entity_id: str) -> np.random.Generator:
+    """Drawn from the id, so that one person's views and options do not change when another person joins the folder."""
+    return np.random.default_rng([seed, int.from_bytes(hashlib.sha256(entity_id.encode()).digest())])

@@ -1,0 +1,128 @@
+"""The embedded base model: what it is before it meets the benchmark's people.
+
+It is built in two phases, shipped as package data in half precision (so that a first run needs minutes, not a
+download), and rebuilt by `unsee base build`. Phase 1 stands in for CLIP's pre-training: the tower alone learns to tell
+features of random faces. Phase 2 teaches the whole model to answer about such faces, and who the real-world people are.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from unsee.benchmark import schema
+from unsee.benchmark.embedded import generate_realworld
+from unsee.benchmark.portraits import FEATURES, SHAPES, Face, draw_view, random_face
+from unsee.mllm import checkpoint, embedded
+from unsee.mllm.families import Llava, set_compute
+from unsee.mllm.finetune import Finetuning, TrainingRows, augment
+from unsee.settings import FinetuneSettings
+from unsee.tracking import NoTracker
+from unsee.training import Optimisation, Training, clip
+
+SEED = 0
+FACES = 5000
+TOWER_STEPS = 700
+STEPS = 300
+BATCH = 64
+LEARNING_RATE = 2e-3
+WEIGHT_DECAY = 0.05
+GENERIC_SHARE = 0.5
+QUESTIONS = 4
+
+
+def shipped() -> Path:
+    """The base model's Hugging Face folder inside the installed package."""
+    return Path(str(resources.files("unsee.mllm"))) / "base"
+
+
+@dataclass(frozen=True)
+class GenericFaces:
+    """Random faces: uint8 pixels [N, H, W, 3] and what is true of them."""
+
+    pixels: Tensor
+    faces: list[Face]
+
+    @classmethod
+    def draw(cls, mllm: Llava, count: int) -> "GenericFaces":
+        rng = np.random.default_rng(SEED)
+        faces = [random_face(rng) for _ in range(count)]
+        return cls(mllm.pixels([draw_view(face, rng) for face in faces]), faces)
+
+
+def build(out: Path) -> None:
+    """Train the base model from scratch (about four minutes on two cores) and save it to `out`."""
+    set_compute(threads=2)
+    mllm = embedded.make(SEED)
+    faces = GenericFaces.draw(mllm, FACES)
+    _train_tower(mllm, faces)
+    _train_whole(mllm, faces)
+    if out.exists():
+        shutil.rmtree(out)
+    checkpoint.save_full(mllm, out, dtype=torch.float16)
+
+
+def _optimise(parameters: dict[str, nn.Parameter], loss: Callable[[np.random.Generator], Tensor], steps: int, what: str) -> None:
+    def gradients(step: int) -> dict[str, float]:
+        value = loss(np.random.default_rng([SEED, steps, step]))
+        value.backward()
+        clip([p.grad for p in parameters.values() if p.grad is not None], 1.0)
+        return {"loss": float(value.detach())}
+
+    rule = Optimisation(steps, LEARNING_RATE, WEIGHT_DECAY, warmup=30, cosine=True)
+    Training(parameters, gradients, rule, what).run()
+
+
+def _train_tower(mllm: Llava, faces: GenericFaces) -> None:
+    """Linear heads on the mean patch of the tower's output tell every feature and shape of a random face."""
+    sizes = [len(values) for values in FEATURES.values()]
+    head = nn.Linear(embedded.WIDTH, sum(sizes) + len(SHAPES))
+    labels = torch.tensor([[v.index(f.features[k]) for k, v in FEATURES.items()] for f in faces.faces])
+    shapes = torch.tensor([[f.shapes[name] for name in SHAPES] for f in faces.faces])
+
+    def loss(rng: np.random.Generator) -> Tensor:
+        chosen = torch.from_numpy(rng.integers(0, len(labels), BATCH))
+        hidden = mllm.run_layers(mllm.embed(augment(faces.pixels[chosen], rng)), 0)
+        *logits, found = head(hidden[:, 1:].mean(dim=1)).split([*sizes, len(SHAPES)], dim=1)
+        told = sum(F.cross_entropy(x, labels[chosen, i]) for i, x in enumerate(logits))
+        return told + 0.5 * F.mse_loss(found, shapes[chosen])
+
+    tower = dict(mllm.model.model.vision_tower.named_parameters())
+    _optimise({**tower, **{f"head.{n}": p for n, p in head.named_parameters()}}, loss, TOWER_STEPS, "learning to see")
+
+
+def _train_whole(mllm: Llava, faces: GenericFaces) -> None:
+    """Half of each batch are features of random faces, half are the real-world people, with and without portraits."""
+    settings = FinetuneSettings(
+        base="", text_steps=0, steps=STEPS, batch_images=BATCH // 2, questions_per_image=QUESTIONS,
+        learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY, threads=2, seed=SEED,
+    )  # fmt: skip
+    asked = [embedded.feature_question(feature) for feature in FEATURES]
+
+    with TemporaryDirectory() as folder:
+        benchmark = generate_realworld(Path(folder) / "realworld")
+        work = Finetuning(mllm, benchmark, TrainingRows.of(benchmark), settings)
+
+        def generic_loss(rng: np.random.Generator) -> Tensor:
+            chosen = rng.integers(0, len(faces.faces), BATCH // 2)
+            features = [rng.permutation(list(FEATURES))[:QUESTIONS] for _ in chosen]
+            rows = [
+                [
+                    mllm.prompter.trained(embedded.feature_question(f), faces.faces[i].features[f], image=True)
+                    for f in names
+                ]
+                for i, names in zip(chosen, features, strict=True)
+            ]
+            return work.loss(rows, augment(faces.pixels[torch.from_numpy(chosen)], rng))
+
+        def loss(rng: np.random.Generator) -> Tensor:
+            return work.text_loss(rng) + (generic_loss(rng) + work.image_loss(rng)) / 2
+
+        _optimise(dict(mllm.model.named_parameters()), loss, STEPS, "learning to answer")

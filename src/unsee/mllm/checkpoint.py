@@ -1,0 +1,110 @@
+"""Models on disk: full Hugging Face folders, and deltas that hold only the tensors that differ from a base.
+
+Safetensors only; a delta names its base by sha256 and is never applied to another.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoConfig, AutoTokenizer, LlavaConfig, LlavaForConditionalGeneration
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from unsee.errors import UserError
+from unsee.mllm.families import Llava, Mllm
+from unsee.storage.artifact import digest_of, file_digest, write_json
+
+DELTA = "delta.safetensors"
+DELTA_FACTS = "delta.json"
+
+
+def weights_digest(directory: Path) -> str:
+    """sha256 over the safetensors files of a full model folder."""
+    files = sorted(directory.glob("*.safetensors"))
+    if not files:
+        raise UserError(f"{directory} holds no *.safetensors; give a Hugging Face folder saved with safetensors")
+    return digest_of({file.name: file_digest(file) for file in files})
+
+
+def is_delta(directory: Path) -> bool:
+    """Whether a model directory holds a delta on another model."""
+    return (directory / DELTA_FACTS).exists()
+
+
+def save_full(mllm: Mllm, directory: Path, dtype: torch.dtype | None = None) -> None:
+    """Write a Hugging Face folder that plain transformers loads, weights cast to `dtype` if given."""
+    weights = {name: tensor.to(dtype or tensor.dtype) for name, tensor in mllm.model.state_dict().items()}
+    mllm.model.save_pretrained(directory, state_dict=weights)
+    mllm.processor.save_pretrained(directory)
+
+
+def load_full(directory: Path) -> Mllm:
+    """A model in float32 from a Hugging Face folder of a known family, without running anyone's code.
+
+    Raises:
+        UserError: no config, an unknown architecture, or damaged weights.
+    """
+    if not (directory / "config.json").exists():
+        raise UserError(f"{directory} holds no config.json; give a Hugging Face model folder")
+    config = AutoConfig.from_pretrained(directory)
+    if not isinstance(config, LlavaConfig):
+        raise UserError(f"{directory}/config.json: model_type {config.model_type!r} is not supported; use a LLaVA model")
+    try:
+        model = LlavaForConditionalGeneration.from_pretrained(directory, dtype=torch.float32, use_safetensors=True)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{directory}: the weights cannot be read ({error}); fetch or build the model again") from None
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    return Llava(model.eval(), tokenizer, CLIPImageProcessorPil.from_pretrained(directory))
+
+
+def changed_tensors(model: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of `model` that differ from `base` in any bit."""
+    return {name: tensor.contiguous() for name, tensor in model.items() if not torch.equal(tensor, base[name])}
+
+
+def save_delta(mllm: Mllm, base: Path, directory: Path, *, method: str, seed: int, config: Mapping[str, Any]) -> int:
+    """Write what differs from the full model in `base`; returns how many tensors do."""
+    changed = changed_tensors(mllm.model.state_dict(), load_full(base).model.state_dict())
+    directory.mkdir(parents=True, exist_ok=True)
+    save_file(changed, directory / DELTA)
+    facts = {
+        "base": {"uri": str(base), "sha256": weights_digest(base)},
+        "parent": weights_digest(base),
+        "changed": sorted(changed),
+        "dtype": str(next(iter(mllm.model.parameters())).dtype).removeprefix("torch."),
+        "method": method,
+        "seed": seed,
+        "config": dict(config),
+    }
+    write_json(directory / DELTA_FACTS, facts)
+    return len(changed)
+
+
+def load(directory: Path, base: Path | None = None) -> Mllm:
+    """A full model, or a delta applied to its base. `base` says where the base lies now, if not where it lay then.
+
+    Raises:
+        UserError: the base is missing or another one, or the delta is damaged.
+    """
+    if not is_delta(directory):
+        return load_full(directory)
+    facts = json.loads((directory / DELTA_FACTS).read_text())
+    found = base or Path(facts["base"]["uri"])
+    if not found.exists():
+        raise UserError(f"{directory} is a delta on {found}, which is not there; say where its base is with --base")
+    if weights_digest(found) != facts["base"]["sha256"]:
+        raise UserError(f"{directory} is a delta on another model than {found} (sha256 differs); give its own base")
+    mllm = load_full(found)
+    try:
+        changed = load_file(directory / DELTA)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{directory / DELTA} is damaged ({error}); run the unlearn step again") from None
+    if sorted(changed) != facts["changed"]:
+        raise UserError(f"{directory / DELTA} does not hold the tensors {DELTA_FACTS} lists; run the unlearn step again")
+    mllm.model.load_state_dict({**mllm.model.state_dict(), **changed})
+    return mllm

@@ -1,0 +1,185 @@
+"""Where things are in a model: tower, projector, LLM, and the MLP neurons that unlearning may touch.
+
+`Mllm` is all that statistics, pruning, unlearning and evaluation know of a model; a new family is a new subclass.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from transformers import LlavaProcessor, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+from transformers.image_processing_utils import BaseImageProcessor
+
+from unsee.errors import UserError
+from unsee.mllm.packing import ATTENTION, Packed, hidden_states
+from unsee.mllm.prompts import Prompter
+
+
+@dataclass(frozen=True)
+class TowerMlp:
+    """One tower MLP: its hidden units ("neurons") are the inputs of `outgoing`.
+
+    incoming: modules whose output rows belong to neurons (fc1; gated MLPs: gate and up).
+    """
+
+    layer: int
+    incoming: tuple[nn.Linear, ...]
+    outgoing: nn.Linear
+
+
+class Mllm:
+    """A multimodal LLM taken apart: M = tower V, projector P, LLM W, with v^e = P(V(v))."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, image_processor: BaseImageProcessor):
+        self.model = model
+        self.tokenizer = tokenizer
+        self.image_processor = image_processor
+        self.prompter = Prompter(tokenizer, self.image_token_id, self.image_tokens)
+        self.language_model.set_attn_implementation(ATTENTION)
+
+    @property
+    def image_token_id(self) -> int:
+        """Id of the placeholder that the image's features replace."""
+        return self.model.config.image_token_id
+
+    @property
+    def pad(self) -> int:
+        """Id used to fill blocks."""
+        return self.tokenizer.pad_token_id
+
+    @property
+    def image_tokens(self) -> int:
+        """How many features one image has."""
+        raise NotImplementedError
+
+    @property
+    def processor(self) -> ProcessorMixin:
+        """Tokenizer and image processor as plain transformers saves and loads them."""
+        raise NotImplementedError
+
+    @property
+    def language_model(self) -> PreTrainedModel:
+        """W, without its head."""
+        raise NotImplementedError
+
+    @property
+    def head(self) -> nn.Module:
+        """The LLM's output layer."""
+        return self.model.get_output_embeddings()
+
+    @property
+    def projector(self) -> nn.Module:
+        """P."""
+        raise NotImplementedError
+
+    @property
+    def tower_layers(self) -> Sequence[nn.Module]:
+        """The tower's layers that feed the projector, shallow to deep."""
+        raise NotImplementedError
+
+    def tower_mlps(self, deepest: int | None = None) -> list[TowerMlp]:
+        """The MLPs of the `deepest` layers among those that feed the projector (None: all)."""
+        raise NotImplementedError
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        """What the first tower layer reads, [B, tokens, width], from pixels [B, 3, H, W]."""
+        raise NotImplementedError
+
+    def run_layers(self, hidden: Tensor, start: int, stop: int | None = None) -> Tensor:
+        """Tower layers start..stop applied to [B, tokens, width]."""
+        raise NotImplementedError
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """Projector output [B, N, D] from the last used tower layer's output."""
+        raise NotImplementedError
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """v^e = P(V(v)), [B, N, D], from pixels [B, 3, H, W]."""
+        return self.project(self.run_layers(self.embed(pixels), 0))
+
+    def pixels(self, images: Sequence[Image.Image]) -> Tensor:
+        """Preprocessed pixels, float32 [B, 3, H, W]."""
+        return self.image_processor(images=list(images), return_tensors="pt")["pixel_values"]
+
+    def hidden(self, packed: Packed, features: Tensor | None) -> Tensor:
+        """The LLM over packed rows: last hidden states of the blocks, [B, Q, L, D]."""
+        return hidden_states(self.language_model, packed, features, self.image_token_id)
+
+    def visual_parameters(self, deepest: int | None) -> dict[str, nn.Parameter]:
+        """What the paper tunes: the tower MLPs of the deepest layers and the projector, by full parameter name."""
+        modules = {id(m) for mlp in self.tower_mlps(deepest) for m in (*mlp.incoming, mlp.outgoing)}
+        modules |= {id(module) for module in self.projector.modules()}
+        return {
+            f"{name}.{leaf}": parameter
+            for name, module in self.model.named_modules()
+            if id(module) in modules
+            for leaf, parameter in module.named_parameters(recurse=False)
+        }
+
+    def map_neurons(self, deepest: int | None, zero: Callable[[int, Tensor, Tensor | None, bool], None]) -> None:
+        """Call `zero(layer, weight, bias, incoming)` for the tensors neurons are made of."""
+        for mlp in self.tower_mlps(deepest):
+            for linear in mlp.incoming:
+                zero(mlp.layer, linear.weight, linear.bias, True)
+            zero(mlp.layer, mlp.outgoing.weight, None, False)
+
+
+class Llava(Mllm):
+    """LLaVA-1.5: CLIP tower, two-layer projector, Llama."""
+
+    @property
+    def image_tokens(self) -> int:
+        return self.model.config.image_seq_length
+
+    @property
+    def processor(self) -> ProcessorMixin:
+        return LlavaProcessor(
+            self.image_processor,
+            self.tokenizer,
+            patch_size=self.model.config.vision_config.patch_size,
+            vision_feature_select_strategy=self.model.config.vision_feature_select_strategy,
+            num_additional_image_tokens=1,
+            chat_template=self.tokenizer.chat_template,
+        )
+
+    @property
+    def language_model(self) -> PreTrainedModel:
+        return self.model.model.language_model
+
+    @property
+    def projector(self) -> nn.Module:
+        return self.model.model.multi_modal_projector
+
+    @property
+    def tower_layers(self) -> Sequence[nn.Module]:
+        layers = list(self.model.model.vision_tower.encoder.layers)
+        chosen = self.model.config.vision_feature_layer
+        return layers[: chosen if chosen >= 0 else len(layers) + 1 + chosen]
+
+    def tower_mlps(self, deepest: int | None = None) -> list[TowerMlp]:
+        layers = list(enumerate(self.tower_layers))
+        if deepest is not None and deepest > len(layers):
+            raise UserError(f"layers = {deepest}, but only {len(layers)} tower layers feed the projector; give at most that")
+        chosen = layers if deepest is None else layers[-deepest:]
+        return [TowerMlp(index, (layer.mlp.fc1,), layer.mlp.fc2) for index, layer in chosen]
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        tower = self.model.model.vision_tower
+        return tower.pre_layrnorm(tower.embeddings(pixels))
+
+    def run_layers(self, hidden: Tensor, start: int, stop: int | None = None) -> Tensor:
+        for layer in self.tower_layers[start:stop]:
+            hidden = layer(hidden, attention_mask=None)
+        return hidden
+
+    def project(self, hidden: Tensor) -> Tensor:
+        patches = hidden[:, 1:] if self.model.config.vision_feature_select_strategy == "default" else hidden
+        return self.projector(patches)
+
+
+def set_compute(threads: int) -> None:
+    """Fix the thread count and flush denormals: equal inputs give equal bits only at an equal thread count."""
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)

@@ -1,0 +1,67 @@
+"""Questions as token ids: the family's own chat template, image placeholders expanded, the answer span found."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A prompt and its answer(s) as ids. `prompt` includes BOS and the image placeholders; answers end with EOS
+    only where they are trained or matched whole."""
+
+    prompt: tuple[int, ...]
+    answers: tuple[tuple[int, ...], ...]
+
+
+class Prompter:
+    """Renders questions with a tokenizer's chat template.
+
+    The answer span is what follows the longest common token prefix of the renderings with and without the answer, so
+    a tokenizer that merges across the border still gets the right labels.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, image_token_id: int, image_tokens: int):
+        self.tokenizer = tokenizer
+        self.image_token_id = image_token_id
+        self.image_tokens = image_tokens
+        self._ids = lru_cache(maxsize=200_000)(self._tokenize)
+
+    def trained(self, prompt: str, answer: str, *, image: bool) -> Rendered:
+        """The prompt and its one answer with EOS, as a training row."""
+        return self._render(prompt, (answer,), image, end=True)
+
+    def scored(self, prompt: str, options: Sequence[str], *, image: bool) -> Rendered:
+        """The prompt and the options without EOS, as scored by mean log-probability per token."""
+        return self._render(prompt, tuple(options), image, end=False)
+
+    def asked(self, prompt: str, *, image: bool) -> tuple[int, ...]:
+        """The prompt alone, as generation starts from it."""
+        return self._ids(prompt, None, image)
+
+    def _render(self, prompt: str, answers: tuple[str, ...], image: bool, end: bool) -> Rendered:
+        whole = [self._ids(prompt, answer, image) for answer in answers]
+        asked = self._ids(prompt, None, image)
+        border = min(common_prefix([asked, ids]) for ids in whole)
+        last = None if end else -1
+        return Rendered(asked[:border], tuple(ids[border:last] for ids in whole))
+
+    def _tokenize(self, prompt: str, answer: str | None, image: bool) -> tuple[int, ...]:
+        content = [{"type": "image"}] * image + [{"type": "text", "text": prompt}]
+        messages = [{"role": "user", "content": content}]
+        if answer is not None:
+            messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer is None)
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return tuple(i for token in ids for i in [token] * (self.image_tokens if token == self.image_token_id else 1))
+
+
+def common_prefix(rows: Sequence[Sequence[int]]) -> int:
+    """Length of the longest prefix that all rows share."""
+    first, last = min(rows), max(rows)
+    for index, (left, right) in enumerate(zip(first, last, strict=False)):
+        if left != right:
+            return index
+    return min(len(first), len(last))

@@ -1,0 +1,147 @@
+"""Everything a report is made from, read out of the artifacts of one run."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from unsee.benchmark import schema
+from unsee.benchmark.schema import Benchmark, ForgetRequest
+from unsee.storage import artifact
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One metric in [0, 1] with its 95 % interval over `n` people; `value` is None for the `reason` given."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    questions: int
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What one model answered to one question (the columns of `predictions.parquet` that a report needs)."""
+
+    question_id: str
+    entity_id: str
+    entity_name: str
+    split: str
+    modality: str
+    view: str | None
+    task: str
+    image: str | None
+    prompt: str
+    options: tuple[str, ...] | None
+    answer: str
+    chosen: str | None
+    generated: str | None
+    correct: bool | None
+    exact: bool | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One model's metrics by name, and its predictions."""
+
+    metrics: dict[str, Measure]
+    predictions: tuple[Prediction, ...]
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """One run: who was to be forgotten, how, and what was measured.
+
+    `evaluations`, `histories` and `relearning` are keyed by vanilla, retrained (may be absent) and unlearned.
+    `mask` is tensor name -> {"kept", "of"}; `timing` is step name -> seconds.
+    """
+
+    benchmark: Benchmark
+    benchmark_digest: str
+    request: ForgetRequest
+    settings: dict[str, dict[str, Any]]
+    evaluations: dict[str, Evaluation]
+    relearning: dict[str, Any]
+    pruning: dict[str, Any]
+    mask: dict[str, Any]
+    histories: dict[str, list[dict[str, float]]]
+    timing: dict[str, float]
+
+
+def read_inputs(
+    *,
+    benchmark: Path,
+    forget: Sequence[str],
+    settings: Mapping[str, str],
+    statistics: Path,
+    pruning: Path,
+    models: Mapping[str, Path],
+    evaluations: Mapping[str, Path],
+    relearning: Path,
+) -> RunInputs:
+    """Read and verify the artifacts of a run (of the models, large, only manifest, history and mask are read).
+
+    `settings` maps section names to JSON; `models` and `evaluations` map vanilla, retrained and unlearned to
+    directories.
+
+    Raises:
+        UserError: an incomplete or damaged artifact, or a forget request that does not fit the benchmark.
+    """
+    loaded = schema.load(benchmark)
+    directories = {
+        "prepare-benchmark": (benchmark, "benchmark"),
+        "collect-statistics": (statistics, "statistics"),
+        "prune": (pruning, "pruning"),
+        "relearn-attack": (relearning, "relearning"),
+        **{_MODEL_STEPS[name]: (path, "model") for name, path in models.items()},
+        **{f"evaluate-{name}": (path, "evaluation") for name, path in evaluations.items()},
+    }
+    manifests = {step: artifact.read(path, kind, verify=kind != "model") for step, (path, kind) in directories.items()}
+    return RunInputs(
+        benchmark=loaded,
+        benchmark_digest=manifests["prepare-benchmark"].digest,
+        request=ForgetRequest.resolve(loaded, forget),
+        settings={section: json.loads(text) for section, text in settings.items()},
+        evaluations={name: read_evaluation(path) for name, path in evaluations.items()},
+        relearning=_read_json(relearning / "relearning.json")["models"],
+        pruning=_read_json(pruning / "pruning.json"),
+        mask=_read_json(models["unlearned"] / "mask.json"),
+        histories={name: _read_json(path / "history.json") for name, path in models.items()},
+        timing={step: manifests[step].seconds for step in _STEP_ORDER if step in manifests},
+    )
+
+
+def read_evaluation(directory: Path) -> Evaluation:
+    """Metrics and predictions of one evaluation artifact."""
+    names = [field.name for field in fields(Prediction)]
+    rows = pq.read_table(directory / "predictions.parquet", columns=names).to_pylist()
+    metrics = _read_json(directory / "metrics.json")["metrics"]
+    return Evaluation(
+        metrics={name: Measure(**measure) for name, measure in metrics.items()},
+        predictions=tuple(Prediction(**{**row, "options": row["options"] and tuple(row["options"])}) for row in rows),
+    )
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+_MODEL_STEPS = {"vanilla": "build-vanilla", "retrained": "build-retrained", "unlearned": "unlearn"}
+_STEP_ORDER = (
+    "prepare-benchmark",
+    "build-vanilla",
+    "build-retrained",
+    "collect-statistics",
+    "prune",
+    "unlearn",
+    "evaluate-vanilla",
+    "evaluate-retrained",
+    "evaluate-unlearned",
+    "relearn-attack",
+)

@@ -1,0 +1,200 @@
+"""The settings of a run: one frozen section per step, read from a preset, a file and `--set key=value`.
+
+Each step receives its own section and nothing else, so that a changed threshold changes the cache key of the steps
+that read it and of no other.
+"""
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+
+from unsee.errors import Problems, UserError
+
+
+class Section(BaseModel):
+    """A frozen group of settings; unknown names are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BenchmarkSettings(Section):
+    """What the embedded generator draws (ignored when a benchmark directory is given)."""
+
+    forget: PositiveInt
+    retain: PositiveInt
+    train_views: int = Field(ge=2)
+    heldout_views: PositiveInt
+    seed: int
+
+
+class FinetuneSettings(Section):
+    """Fine-tuning the base into vanilla, and into the retrained reference."""
+
+    base: str
+    text_steps: int = Field(ge=0)
+    steps: PositiveInt
+    batch_images: PositiveInt
+    questions_per_image: PositiveInt
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    threads: PositiveInt
+    seed: int
+
+
+class StatisticsSettings(Section):
+    """Neuron importance (Eq. 6-7) and Fisher information (Eq. 9-10)."""
+
+    fisher_unit: Literal["image", "question"]
+    batch_images: PositiveInt
+    threads: PositiveInt
+
+
+class ThresholdSettings(Section):
+    """A threshold given as a value, or as the fraction of entries that reach it (a quantile)."""
+
+    value: float | None = None
+    fraction: float | None = Field(default=None, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _one_of(self) -> "ThresholdSettings":
+        if (self.value is None) == (self.fraction is None):
+            raise ValueError("give exactly one of value and fraction")
+        return self
+
+
+class PruneSettings(Section):
+    """Eq. 8: neurons whose importance ratio reaches `threshold` (d_I) are removed from the deepest `layers` layers."""
+
+    threshold: ThresholdSettings
+    layers: PositiveInt | None
+
+
+class UnlearnSettings(Section):
+    """Eq. 3-5 and 11. `layers`: how many of the deepest tower layers are tunable (None: all that feed the projector)."""
+
+    method: Literal["vkd"]
+    alpha: float = Field(gt=0)
+    beta: float = Field(ge=0)
+    mask: ThresholdSettings
+    mask_on: Literal["forget_gradient", "update"]
+    bound: float | Literal["none"]
+    layers: PositiveInt | None
+    epochs: PositiveInt
+    batch_forget_images: PositiveInt
+    batch_retain_images: PositiveInt
+    learning_rate: float = Field(gt=0)
+    clip: float = Field(gt=0)
+    threads: PositiveInt
+    seed: int
+
+
+class EvaluationSettings(Section):
+    """How answers are scored (METHODS: option likelihood, or the option's letter) and how sure the figures are."""
+
+    choice: Literal["options", "letter"]
+    generate: bool
+    batch_images: PositiveInt
+    bootstrap: PositiveInt
+    threads: PositiveInt
+    seed: int
+
+
+class RelearnSettings(Section):
+    """The relearning attack of Section 4.5: the same budget for every model it is aimed at."""
+
+    percents: tuple[int, ...]
+    samplings: tuple[Literal["person", "image"], ...]
+    epochs: PositiveInt
+    batch_images: PositiveInt
+    learning_rate: float = Field(gt=0)
+    threads: PositiveInt
+    seed: int
+
+
+class Settings(Section):
+    """Everything a run depends on besides its data and its code."""
+
+    preset: str
+    benchmark: BenchmarkSettings
+    vanilla: FinetuneSettings
+    statistics: StatisticsSettings
+    prune: PruneSettings
+    unlearn: UnlearnSettings
+    evaluation: EvaluationSettings
+    relearn: RelearnSettings
+
+
+def load_settings(
+    preset: str,
+    *,
+    config: Path | None = None,
+    assignments: Sequence[str] = (),
+    method: str = "vkd",
+    seed: int = 0,
+) -> Settings:
+    """Preset, then `config` (YAML of the same shape), then `assignments` ("unlearn.beta=0.3"), then method and seed.
+
+    Raises:
+        UserError: unknown preset, unreadable file, malformed assignment, unknown name or impossible value.
+    """
+    values = _read_preset(preset)
+    if config is not None:
+        _merge(values, _read_yaml(config))
+    for assignment in assignments:
+        _merge(values, _parse_assignment(assignment))
+    for section in ("benchmark", "vanilla", "unlearn", "evaluation", "relearn"):
+        values[section].setdefault("seed", seed)
+    values["unlearn"]["method"] = method
+    values["preset"] = preset
+    threads = values.pop("threads")
+    for section in ("vanilla", "statistics", "unlearn", "evaluation", "relearn"):
+        values[section].setdefault("threads", threads)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}" for e in error.errors()]
+        raise Problems(f"preset {preset} with these settings is not valid:", problems) from None
+
+
+def _read_preset(name: str) -> dict[str, Any]:
+    folder = resources.files("unsee.presets")
+    names = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    if name not in names:
+        raise UserError(f"--preset {name!r} is unknown; choose one of {', '.join(names)}")
+    return yaml.safe_load((folder / f"{name}.yaml").read_text())
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"--config {path} cannot be read as YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"--config {path} holds no mapping of sections; write e.g. 'unlearn: {{beta: 0.3}}'")
+    return values
+
+
+def _parse_assignment(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {text!r} is not key=value; write e.g. --set unlearn.beta=0.3")
+    try:
+        nested: Any = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"--set {key}: {value!r} is not a value; quote it as YAML") from None
+    for part in reversed(key.split(".")):
+        nested = {part: nested}
+    return nested
+
+
+def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
+    """Deep merge; a threshold given as value replaces a fraction and the other way round."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict) and not {"value", "fraction"} & set(value):
+            _merge(into[key], value)
+        else:
+            into[key] = value

@@ -1,0 +1,28 @@
+"""What steps tell the experiment tracker. `Tracker` is all they see; `mlflow` beside it is the real one."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+
+class Tracker(Protocol):
+    """Where a step sends parameters, metrics, training curves and files."""
+
+    def log_params(self, params: Mapping[str, object]) -> None: ...
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None: ...
+
+    def log_artifact(self, path: Path) -> None: ...
+
+
+class NoTracker:
+    """Tracks nothing: for library use and tests."""
+
+    def log_params(self, params: Mapping[str, object]) -> None:
+        pass
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        pass
+
+    def log_artifact(self, path: Path) -> None:
+        pass

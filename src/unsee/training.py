@@ -1,0 +1,172 @@
+"""The one optimisation loop: AdamW, a schedule, checkpoints, and a stop when a loss is no number.
+
+What a step does to the gradients is the caller's; so are objectives, masks and data. Data order must depend on the
+step number alone, so that a run killed at any instant and started again ends in the same weights bit for bit.
+"""
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from unsee.errors import TrainingFailure, UserError
+from unsee.progress import progress
+from unsee.storage.artifact import digest_of
+from unsee.tracking import NoTracker, Tracker
+
+Curve = list[dict[str, float]]
+CHECKPOINTS = "UNSEE_CHECKPOINTS"
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """Where a training saves itself: one file, keyed by what the training depends on, replaced atomically.
+
+    seconds: least time between two saves. None as `file` saves nothing.
+    """
+
+    file: Path | None = None
+    seconds: float = 10.0
+
+    @classmethod
+    def of(cls, *inputs: Any) -> "Checkpoints":
+        """A checkpoint keyed by these inputs under the directory $UNSEE_CHECKPOINTS; none if that is unset."""
+        root = os.environ.get(CHECKPOINTS)
+        seconds = float(os.environ.get("UNSEE_CHECKPOINT_SECONDS", "10"))
+        return cls(Path(root) / f"{digest_of(inputs)}.safetensors" if root else None, seconds)
+
+    def save(self, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
+        """Replace the saved state."""
+        if self.file is None:
+            return
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.file.with_name(f".{self.file.name}.{os.getpid()}")
+        try:
+            save_file(tensors, temporary, metadata={"state": json.dumps(state)})
+            temporary.replace(self.file)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+    def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+        """The saved state, or None."""
+        if self.file is None or not self.file.exists():
+            return None
+        with safe_open(self.file, framework="pt") as saved:
+            return {name: saved.get_tensor(name) for name in saved.keys()}, json.loads(saved.metadata()["state"])
+
+    def clear(self) -> None:
+        """Forget the saved state, once the result is published."""
+        if self.file is not None:
+            self.file.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How long and how fast. `decay`: cosine to 2 % after a linear warm-up, or constant."""
+
+    steps: int
+    learning_rate: float
+    weight_decay: float = 0.0
+    warmup: int = 0
+    cosine: bool = False
+    betas: tuple[float, float] = (0.9, 0.98)
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step, counted from 0."""
+        warm = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        decay = 0.02 + 0.98 * (1 + math.cos(math.pi * step / self.steps)) / 2 if self.cosine else 1.0
+        return self.learning_rate * warm * decay
+
+
+@dataclass
+class Training:
+    """Parameters, and what to do with them at each step.
+
+    gradients(step) fills `.grad` and returns the losses to record; after_step() may restore entries that must not move.
+    """
+
+    parameters: Mapping[str, nn.Parameter]
+    gradients: Callable[[int], dict[str, float]]
+    optimisation: Optimisation
+    description: str
+    after_step: Callable[[], None] = lambda: None
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    tracker: Tracker = field(default_factory=NoTracker)
+
+    def run(self) -> Curve:
+        """Optimise to the end, from a checkpoint if there is one.
+
+        Raises:
+            TrainingFailure: a recorded loss is NaN or infinite.
+        """
+        rule = self.optimisation
+        optimizer = torch.optim.AdamW(
+            self.parameters.values(), lr=rule.learning_rate, betas=rule.betas, weight_decay=rule.weight_decay
+        )
+        curve = self._resume(optimizer)
+        saved = time.monotonic()
+        for step in progress(range(len(curve), rule.steps), self.description, total=rule.steps, done=len(curve)):
+            optimizer.param_groups[0]["lr"] = rule.rate(step)
+            optimizer.zero_grad(set_to_none=True)
+            losses = self.gradients(step)
+            self._check(step, losses)
+            optimizer.step()
+            self.after_step()
+            curve.append({"step": step + 1, **losses})
+            if time.monotonic() - saved > self.checkpoints.seconds:
+                self._save(optimizer, curve)
+                saved = time.monotonic()
+        optimizer.zero_grad(set_to_none=True)
+        for point in curve:
+            self.tracker.log_metrics({k: v for k, v in point.items() if k != "step"}, step=int(point["step"]))
+        return curve
+
+    def _check(self, step: int, losses: dict[str, float]) -> None:
+        for name, loss in losses.items():
+            if not math.isfinite(loss):
+                raise TrainingFailure(
+                    f"{self.description}: {name} became {loss} at step {step + 1}; nothing was published; "
+                    f"lower the learning rate ({self.optimisation.learning_rate:g})"
+                )
+
+    def _save(self, optimizer: torch.optim.Optimizer, curve: Curve) -> None:
+        tensors = {f"parameter/{name}": p.detach().contiguous() for name, p in self.parameters.items()}
+        for name, parameter in self.parameters.items():
+            for key, value in optimizer.state.get(parameter, {}).items():
+                tensors[f"{key}/{name}"] = value
+        self.checkpoints.save(tensors, {"curve": curve})
+
+    def _resume(self, optimizer: torch.optim.Optimizer) -> Curve:
+        saved = self.checkpoints.load()
+        if saved is None:
+            return []
+        tensors, state = saved
+        if {n for n in tensors if n.startswith("parameter/")} != {f"parameter/{n}" for n in self.parameters}:
+            raise UserError(f"{self.checkpoints.file} is a checkpoint of another training; delete it")
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(tensors[f"parameter/{name}"])
+                keys = ("step", "exp_avg", "exp_avg_sq")
+                kept = {key: tensors[f"{key}/{name}"].clone() for key in keys if f"{key}/{name}" in tensors}
+                if kept:
+                    optimizer.state[parameter] = kept
+        return state["curve"]
+
+
+def clip(gradients: list[torch.Tensor], largest: float) -> float:
+    """Scale gradients in place so that their joint norm is at most `largest`; returns the norm before."""
+    norm = float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients])))
+    if norm > largest:
+        for gradient in gradients:
+            gradient.mul_(largest / norm)
+    return norm
