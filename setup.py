@@ -8,4 +8,10 @@ def renamed(folder: str, package: str) -> list[str]:
     return [package, *(f"{package}.{name}" for name in find_namespace_packages(folder, exclude=["*__pycache__*"]))]
 
 
-setup(packages=[*find_packages("src"), *renamed("components", "unsee_components"), *renamed("pipelines", "unsee_pipelines")])
+setup(
+    packages=[
+        *find_packages("src"),
+        *renamed("components", "unsee_components"),
+        *renamed("pipelines", "unsee_pipelines"),
+    ]
+)

@@ -3,10 +3,10 @@
 import io
 import logging
 import re
-import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from typing import TextIO
 
@@ -23,17 +23,21 @@ CACHED = re.compile(r"Task ([\w-]+) cache hit")
 class Transcript(io.TextIOBase):
     """A stand-in for standard output that logs every line and tells the terminal the ones that matter.
 
-    `names` gives the steps' names by their task names, `log` takes everything, `terminal` takes the readable lines.
-    After the run, `seconds` holds how long each step took (0 when served from the cache), in order.
+    `names` gives the steps' names by their task names, `log` takes everything, `terminal` takes the readable lines,
+    `on_failure` hears the name of the first step that fails. After the run, `seconds` holds how long each step took
+    (0 when served from the cache), in order; after a failure, `failure` what the step told about it, if it could, and
+    `last_words` its last line.
     """
 
     names: Mapping[str, str]
     log: TextIO
     terminal: TextIO
+    on_failure: Callable[[str], None]
     seconds: dict[str, float] = field(default_factory=dict)
     cached: set[str] = field(default_factory=set)
     failure: Failure | None = None
     failed_step: str | None = None
+    last_words: str = ""
 
     def __post_init__(self) -> None:
         self._line = ""
@@ -41,10 +45,10 @@ class Transcript(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Take text in pieces, act on whole lines."""
-        self.log.write(text)
-        *lines, self._line = (self._line + text).split("\n")
+        self.log.write(COLOUR.sub("", text))
+        *lines, self._line = (self._line + COLOUR.sub("", text)).split("\n")
         for line in lines:
-            self._read(COLOUR.sub("", line).strip())
+            self._read(line.strip())
         return len(text)
 
     def flush(self) -> None:
@@ -62,6 +66,8 @@ class Transcript(io.TextIOBase):
             self._finish(self.names[match[1]], succeeded=match[2] == "SUCCESS")
         elif match := CACHED.search(line):
             self._serve(self.names[match[1]])
+        elif line and self.failed_step is None:
+            self.last_words = line
 
     def _start(self, step: str) -> None:
         self._started = time.monotonic()
@@ -70,10 +76,10 @@ class Transcript(io.TextIOBase):
 
     def _finish(self, step: str, succeeded: bool) -> None:
         self.seconds[step] = time.monotonic() - self._started
+        self._say(f"{self._place(step)} {step} {'done' if succeeded else 'FAILED'}, {self.seconds[step]:.1f} s")
         if not succeeded and self.failed_step is None:
             self.failed_step = step
-        if succeeded or self.failed_step == step:
-            self._say(f"{self._place(step)} {step} {'done' if succeeded else 'FAILED'}, {self.seconds[step]:.1f} s")
+            self.on_failure(step)
 
     def _serve(self, step: str) -> None:
         self.seconds[step] = 0.0
@@ -85,7 +91,10 @@ class Transcript(io.TextIOBase):
         return f"[{position:2}/{len(self.names)}]"
 
     def _say(self, text: str) -> None:
-        print(text, file=self.terminal, flush=True)
+        """Not by `print`, which KFP replaces while a step runs. Steps after a failed one are not worth a line."""
+        if self.failed_step is None:
+            self.terminal.write(f"{text}\n")
+            self.terminal.flush()
 
 
 @contextmanager
@@ -96,11 +105,10 @@ def everything_into(transcript: Transcript) -> Iterator[None]:
     handler = logging.StreamHandler(transcript)
     root.addHandler(handler)
     root.setLevel(logging.INFO)
-    logging.captureWarnings(True)
     try:
-        with redirect_stdout(transcript):
+        with warnings.catch_warnings(), redirect_stdout(transcript), redirect_stderr(transcript):
+            warnings.filterwarnings("ignore", module=r"kfp\.local")
             yield
     finally:
-        logging.captureWarnings(False)
         root.removeHandler(handler)
         root.setLevel(level)

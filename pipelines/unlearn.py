@@ -1,7 +1,5 @@
 """The unlearning DAG: from a benchmark and a forget request to an unlearned model, its audit and its report."""
 
-from typing import List
-
 from kfp import dsl, kubernetes
 from kfp.dsl import PipelineTask
 
@@ -24,15 +22,13 @@ def _light(task: PipelineTask, *, cached: bool = True) -> PipelineTask:
     return _dependable(task.set_cpu_request("500m").set_memory_request("1G"), cached)
 
 
-def _heavy(task: PipelineTask, name: str | None = None) -> PipelineTask:
+def _heavy(task: PipelineTask) -> PipelineTask:
     """A step that holds a model."""
-    if name is not None:
-        task.set_display_name(name)
     return _dependable(task.set_cpu_request("2").set_memory_request("3G"), cached=True)
 
 
 def _dependable(task: PipelineTask, cached: bool) -> PipelineTask:
-    """Retries for what passes by itself, and the run's id in the environment (as a parameter it would defeat caching)."""
+    """Retries for what passes by itself, and the run's id as environment: as a parameter it would defeat caching."""
     task.set_retry(num_retries=3, backoff_duration="30s", backoff_factor=2, backoff_max_duration="600s")
     task.set_caching_options(cached)
     return kubernetes.use_field_path_as_env(task, "KFP_RUN_ID", "metadata.labels['pipeline/runid']")
@@ -42,11 +38,11 @@ def _dependable(task: PipelineTask, cached: bool) -> PipelineTask:
 def unlearning(
     preset: str = "embedded",
     method: str = "vkd",
-    overrides: List[str] = [],  # noqa: B006 (KFP takes defaults as they are)
+    overrides: list[str] = [],  # noqa: B006 (KFP takes defaults as they are)
     config: str = "",
     benchmark: str = "",
     benchmark_digest: str = "",
-    forget: List[str] = [],  # noqa: B006
+    forget: list[str] = [],  # noqa: B006
     seed: int = 0,
     code_digest: str = "",
 ):
@@ -64,47 +60,29 @@ def unlearning(
         code_digest: Identity of code and library versions where the image does not give it (local runs).
     """
     with dsl.ExitHandler(_light(finish(), cached=False)):
-        settings = _light(
-            resolve_settings(
-                preset=preset, method=method, overrides=overrides, config=config, seed=seed, code_digest=code_digest
-            )
-        ).outputs
-        prepared = _light(
-            prepare_benchmark(
-                settings=settings["benchmark"],
-                source=benchmark,
-                source_digest=benchmark_digest,
-                code_digest=code_digest,
-            )
+        resolved = resolve_settings(
+            preset=preset, method=method, overrides=overrides, config=config, seed=seed, code_digest=code_digest
         )
-        # What nearly every step reads besides its own settings.
-        asked = {"benchmark": prepared.outputs["benchmark"], "forget": forget}
+        settings = _light(resolved).outputs
+        prepared = prepare_benchmark(
+            settings=settings["benchmark"], source=benchmark, source_digest=benchmark_digest, code_digest=code_digest
+        )
+        questions = _light(prepared).outputs["benchmark"]
+        # What most steps read besides their own settings.
+        common = {"benchmark": questions, "forget": forget, "code_digest": code_digest}
 
-        vanilla = _heavy(
-            build_vanilla(
-                settings=settings["vanilla"], benchmark=prepared.outputs["benchmark"], code_digest=code_digest
-            )
-        ).outputs["model"]
-        retrained = _heavy(
-            build_retrained(settings=settings["vanilla"], code_digest=code_digest, **asked)
-        ).outputs["model"]
+        vanilla_task = build_vanilla(settings=settings["vanilla"], benchmark=questions, code_digest=code_digest)
+        vanilla = _heavy(vanilla_task).outputs["model"]
+        retrained = _heavy(build_retrained(settings=settings["vanilla"], **common)).outputs["model"]
 
-        statistics = _heavy(
-            collect_statistics(settings=settings["statistics"], model=vanilla, code_digest=code_digest, **asked)
-        ).outputs["statistics"]
-        pruning = _light(
-            prune(settings=settings["prune"], statistics=statistics, code_digest=code_digest)
-        ).outputs["pruning"]
-        unlearned = _heavy(
-            unlearn(
-                settings=settings["unlearn"],
-                vanilla=vanilla,
-                statistics=statistics,
-                pruning=pruning,
-                code_digest=code_digest,
-                **asked,
-            )
-        ).outputs["model"]
+        measured = collect_statistics(settings=settings["statistics"], model=vanilla, **common)
+        statistics = _heavy(measured).outputs["statistics"]
+        chosen = prune(settings=settings["prune"], statistics=statistics, code_digest=code_digest)
+        pruning = _light(chosen).outputs["pruning"]
+        unlearn_task = unlearn(
+            settings=settings["unlearn"], vanilla=vanilla, statistics=statistics, pruning=pruning, **common
+        )
+        unlearned = _heavy(unlearn_task).outputs["model"]
 
         evaluations = {}
         for name, models in {
@@ -112,32 +90,28 @@ def unlearning(
             "retrained": {"model": retrained},
             "unlearned": {"model": unlearned, "base": vanilla},
         }.items():
-            task = evaluate(name=name, settings=settings["evaluation"], code_digest=code_digest, **models, **asked)
-            evaluations[f"{name}_evaluation"] = _heavy(task, f"evaluate-{name}").outputs["evaluation"]
-        relearning = _heavy(
-            relearn_attack(
-                settings=settings["relearn"],
-                unlearned=unlearned,
-                vanilla=vanilla,
-                retrained=retrained,
-                code_digest=code_digest,
-                **asked,
-            )
-        ).outputs["relearning"]
+            evaluate_task = evaluate(name=name, settings=settings["evaluation"], **models, **common)
+            evaluate_task.set_display_name(f"evaluate-{name}")
+            evaluations[f"{name}_evaluation"] = _heavy(evaluate_task).outputs["evaluation"]
+        attack = relearn_attack(
+            settings=settings["relearn"], unlearned=unlearned, vanilla=vanilla, retrained=retrained, **common
+        )
+        relearning = _heavy(attack).outputs["relearning"]
 
-        summary = _light(
-            report(
-                method=method,
-                seed=seed,
-                vanilla=vanilla,
-                retrained=retrained,
-                unlearned=unlearned,
-                statistics=statistics,
-                pruning=pruning,
-                relearning=relearning,
-                **evaluations,
-                **asked,
-            ),
-            cached=False,
-        ).outputs["summary"]
-        _light(register(vanilla=vanilla, unlearned=unlearned, summary=summary, **asked), cached=False)
+        report_task = report(
+            settings=settings["sections"],
+            forget=forget,
+            benchmark=questions,
+            vanilla=vanilla,
+            retrained=retrained,
+            unlearned=unlearned,
+            statistics=statistics,
+            pruning=pruning,
+            relearning=relearning,
+            **evaluations,
+        )
+        summary = _light(report_task, cached=False).outputs["summary"]
+        registration = register(
+            forget=forget, benchmark=questions, vanilla=vanilla, unlearned=unlearned, summary=summary
+        )
+        _light(registration, cached=False)

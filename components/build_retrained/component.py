@@ -1,6 +1,4 @@
 from kfp import dsl
-from typing import List
-
 from kfp.dsl import Dataset, Input, Metrics, Model, Output
 
 from unsee_components import IMAGE
@@ -10,7 +8,7 @@ from unsee_components import IMAGE
 def build_retrained(
     settings: str,
     benchmark: Input[Dataset],
-    forget: List[str],
+    forget: list[str],
     code_digest: str,
     model: Output[Model],
     metrics: Output[Metrics],
@@ -22,6 +20,8 @@ def build_retrained(
         benchmark: Benchmark directory.
         forget: Ids of the people to be forgotten; empty: the benchmark's own forget split.
         code_digest: Identity of code and library versions: part of the cache key, not read.
+
+    Returns:
         model: The retrained model, a Hugging Face folder with history.json.
         metrics: How the training ended.
     """

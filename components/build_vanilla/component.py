@@ -18,6 +18,8 @@ def build_vanilla(
         settings: JSON of the `vanilla` settings.
         benchmark: Benchmark directory.
         code_digest: Identity of code and library versions: part of the cache key, not read.
+
+    Returns:
         model: The vanilla model, a Hugging Face folder with history.json.
         metrics: How the training ended.
     """

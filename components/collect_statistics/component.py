@@ -1,6 +1,4 @@
 from kfp import dsl
-from typing import List
-
 from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output
 
 from unsee_components import IMAGE
@@ -10,7 +8,7 @@ from unsee_components import IMAGE
 def collect_statistics(
     settings: str,
     benchmark: Input[Dataset],
-    forget: List[str],
+    forget: list[str],
     model: Input[Model],
     code_digest: str,
     statistics: Output[Artifact],
@@ -24,6 +22,8 @@ def collect_statistics(
         forget: Ids of the people to be forgotten; empty: the benchmark's own forget split.
         model: The vanilla model.
         code_digest: Identity of code and library versions: part of the cache key, not read.
+
+    Returns:
         statistics: importance.safetensors, fisher.safetensors and statistics.json; thresholds come later.
         metrics: A summary of the statistics.
     """

@@ -1,6 +1,6 @@
-from kfp import dsl
-from typing import List, Optional
+from typing import Optional
 
+from kfp import dsl
 from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output
 
 from unsee_components import IMAGE
@@ -11,7 +11,7 @@ def evaluate(
     name: str,
     settings: str,
     benchmark: Input[Dataset],
-    forget: List[str],
+    forget: list[str],
     model: Input[Model],
     code_digest: str,
     evaluation: Output[Artifact],
@@ -27,9 +27,11 @@ def evaluate(
         forget: Ids of the people to be forgotten; empty: the benchmark's own forget split.
         model: A full model, or a delta.
         code_digest: Identity of code and library versions: part of the cache key, not read.
+        base: The model a delta is applied to; absent for a full model.
+
+    Returns:
         evaluation: metrics.json and predictions.parquet, one row per question.
         metrics: The scores, under the same names for every model.
-        base: The model a delta is applied to; absent for a full model.
     """
     from unsee.settings import EvaluationSettings
     from unsee.steps import evaluate

@@ -20,6 +20,8 @@ def prepare_benchmark(
         source: Benchmark directory to take over; empty: generate one.
         source_digest: Digest of the source's manifest: part of the cache key, not read.
         code_digest: Identity of code and library versions: part of the cache key, not read.
+
+    Returns:
         benchmark: The benchmark directory: questions.parquet, images/ and manifest.json.
         metrics: Counts of people, images and questions.
     """

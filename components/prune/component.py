@@ -18,6 +18,8 @@ def prune(
         settings: JSON of the `prune` settings.
         statistics: What collect-statistics measured.
         code_digest: Identity of code and library versions: part of the cache key, not read.
+
+    Returns:
         pruning: pruned.safetensors (bool per neuron and layer) and pruning.json.
         metrics: Share of neurons removed.
     """

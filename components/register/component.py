@@ -1,5 +1,3 @@
-from typing import List
-
 from kfp import dsl
 from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output
 
@@ -8,7 +6,7 @@ from unsee_components import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def register(
-    forget: List[str],
+    forget: list[str],
     benchmark: Input[Dataset],
     vanilla: Input[Model],
     unlearned: Input[Model],
@@ -24,6 +22,8 @@ def register(
         vanilla: The model that knew too much.
         unlearned: The delta that makes it forget.
         summary: What report wrote; its figures become tags.
+
+    Returns:
         registration: registration.json: name, version, aliases and source of each model.
         metrics: Number of versions registered.
     """

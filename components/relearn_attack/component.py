@@ -1,6 +1,4 @@
 from kfp import dsl
-from typing import List
-
 from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output
 
 from unsee_components import IMAGE
@@ -10,7 +8,7 @@ from unsee_components import IMAGE
 def relearn_attack(
     settings: str,
     benchmark: Input[Dataset],
-    forget: List[str],
+    forget: list[str],
     unlearned: Input[Model],
     vanilla: Input[Model],
     retrained: Input[Model],
@@ -28,6 +26,8 @@ def relearn_attack(
         vanilla: Its base, and a control.
         retrained: The control that never knew.
         code_digest: Identity of code and library versions: part of the cache key, not read.
+
+    Returns:
         relearning: relearning.json: accuracy before and after, per sampling and share.
         metrics: The relearning gaps.
     """

@@ -1,5 +1,3 @@
-from typing import List
-
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Model, Output
 
@@ -8,9 +6,8 @@ from unsee_components import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def report(
-    method: str,
-    seed: int,
-    forget: List[str],
+    settings: dict,
+    forget: list[str],
     benchmark: Input[Dataset],
     vanilla: Input[Model],
     retrained: Input[Model],
@@ -28,8 +25,7 @@ def report(
     """Write what a person reads: summary.json and a self-contained report.html.
 
     Args:
-        method: Unlearning method.
-        seed: Seed of the run.
+        settings: Every section's JSON by its name.
         forget: Ids of the people to be forgotten; empty: the benchmark's own forget split.
         benchmark: Benchmark directory.
         vanilla: The model that knew too much.
@@ -41,6 +37,8 @@ def report(
         retrained_evaluation: Scores and predictions of the reference.
         unlearned_evaluation: Scores and predictions of the unlearned model.
         relearning: Outcome of the relearning attack.
+
+    Returns:
         summary: summary.json and report.html.
         page: report.html once more, shown by the KFP UI.
         metrics: The final figures: unlearned model and relearning gaps.
@@ -52,9 +50,9 @@ def report(
     from unsee.steps.component import paths, running
 
     inputs = paths(benchmark=benchmark, vanilla=vanilla, retrained=retrained, unlearned=unlearned)
-    inputs |= paths(statistics=statistics, pruning=pruning, relearning=relearning)
-    inputs |= paths(vanilla_evaluation=vanilla_evaluation, retrained_evaluation=retrained_evaluation)
-    inputs |= paths(unlearned_evaluation=unlearned_evaluation, out=summary)
+    inputs |= paths(statistics=statistics, pruning=pruning, relearning=relearning, out=summary)
+    evaluated = {"vanilla": vanilla_evaluation, "retrained": retrained_evaluation, "unlearned": unlearned_evaluation}
     with running("report", metrics) as step:
-        step.show(report.run(method, seed, forget, **inputs, tracker=step.tracker))
+        asked = {"forget": forget, "settings": settings, "evaluations": paths(**evaluated)}
+        step.show(report.run(**inputs, **asked, tracker=step.tracker))
         shutil.copyfile(Path(summary.path, "report.html"), page.path)

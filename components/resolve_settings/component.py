@@ -1,4 +1,4 @@
-from typing import List, NamedTuple
+from typing import NamedTuple
 
 from kfp import dsl
 
@@ -9,7 +9,7 @@ from unsee_components import IMAGE
 def resolve_settings(
     preset: str,
     method: str,
-    overrides: List[str],
+    overrides: list[str],
     config: str,
     seed: int,
     code_digest: str,
@@ -23,6 +23,7 @@ def resolve_settings(
         ("unlearn", str),
         ("evaluation", str),
         ("relearn", str),
+        ("sections", dict),
     ],
 ):
     """Turn preset, config and overrides into one JSON section per step, so that each step depends on its own only.
@@ -34,6 +35,16 @@ def resolve_settings(
         config: YAML text of the preset's shape; it wins over the preset. Empty: none.
         seed: Seed of everything random that has no seed of its own.
         code_digest: Identity of code and library versions: part of the cache key, not read.
+
+    Returns:
+        benchmark: JSON of what the embedded generator draws.
+        vanilla: JSON of how vanilla and retrained are trained.
+        statistics: JSON of how statistics are collected.
+        prune: JSON of which neurons are removed.
+        unlearn: JSON of the unlearning method.
+        evaluation: JSON of how answers are scored.
+        relearn: JSON of the relearning attack.
+        sections: All of these by name.
     """
     from unsee.steps import resolve_settings
     from unsee.steps.component import failures_told
@@ -41,4 +52,4 @@ def resolve_settings(
     with failures_told("resolve-settings"):
         sections = resolve_settings.run(preset, overrides, config, method, seed)
     names = ("benchmark", "vanilla", "statistics", "prune", "unlearn", "evaluation", "relearn")
-    return tuple(sections[name] for name in names)
+    return (*(sections[name] for name in names), sections)

@@ -1,6 +1,4 @@
 from kfp import dsl
-from typing import List
-
 from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output
 
 from unsee_components import IMAGE
@@ -10,7 +8,7 @@ from unsee_components import IMAGE
 def unlearn(
     settings: str,
     benchmark: Input[Dataset],
-    forget: List[str],
+    forget: list[str],
     vanilla: Input[Model],
     statistics: Input[Artifact],
     pruning: Input[Artifact],
@@ -28,6 +26,8 @@ def unlearn(
         statistics: What collect-statistics measured.
         pruning: The neurons to remove.
         code_digest: Identity of code and library versions: part of the cache key, not read.
+
+    Returns:
         model: A delta on the vanilla model, with history.json and mask.json.
         metrics: How the training ended.
     """

@@ -1,10 +1,10 @@
-"""What to tell a person about an exception: one sentence, and whether it is theirs to mend (exit code 2) or ours (1)."""
+"""What to tell a person about an exception: a sentence, and whether they can mend it (exit code 2) or not (1)."""
 
 import errno
 
 from pydantic import BaseModel, ConfigDict
 
-from unsee.errors import TrainingFailure, UserError
+from unsee.errors import UserError
 
 INSIDE = 1
 USER = 2
@@ -34,6 +34,5 @@ def explain(error: BaseException) -> Explanation:
     if isinstance(error, OSError) and error.errno in MENDS:
         where = error.filename or "an output cannot be written"
         return Explanation(sentence=f"{where}: {MENDS[error.errno]}", code=USER)
-    if isinstance(error, TrainingFailure):
-        return Explanation(sentence=str(error), code=INSIDE)
-    return Explanation(sentence=f"{type(error).__name__}: {error}", code=INSIDE)
+    ours = type(error).__module__.startswith("unsee")
+    return Explanation(sentence=str(error) if ours else f"{type(error).__name__}: {error}", code=INSIDE)

@@ -40,13 +40,9 @@ def say(text: str) -> None:
 @contextmanager
 def _terminal() -> Iterator[TextIO | None]:
     """The terminal to draw on: the one `unsee run` named, or standard error if it is one."""
-    if name := os.environ.get(TERMINAL):
-        try:
-            terminal = Path(name).open("w")
-        except OSError:
-            yield None
-            return
-        with terminal:
+    name = os.environ.get(TERMINAL)
+    if name and os.access(name, os.W_OK):
+        with Path(name).open("w") as terminal:
             yield terminal
     else:
         yield sys.stderr if sys.stderr.isatty() else None

@@ -115,7 +115,7 @@ class Training:
         )
         curve = self._resume(optimizer)
         saved = time.monotonic()
-        for step in progress(range(len(curve), rule.steps), self.description, total=rule.steps, done=len(curve)):
+        for step in progress(range(len(curve), rule.steps), self.description):
             optimizer.param_groups[0]["lr"] = rule.rate(step)
             optimizer.zero_grad(set_to_none=True)
             losses = self.gradients(step)

@@ -115,7 +115,7 @@ def test_parent_carries_the_final_metrics_and_files(store: MlflowClient, parent:
 def test_dataset_is_noted_with_its_context(store: MlflowClient, parent: str) -> None:
     tracking.log_dataset("embedded", "ab" * 32, "/data/benchmark", "forget", {"people": 20})
     (dataset_input,) = store.get_run(parent).inputs.dataset_inputs
-    assert dataset_input.dataset.name == "embedded"
+    assert dataset_input.dataset.name == "embedded/forget"
     assert dataset_input.dataset.digest == ("ab" * 32)[:36]
     assert [(tag.key, tag.value) for tag in dataset_input.tags] == [("mlflow.data.context", "forget")]
 

@@ -1,0 +1,1 @@
+"""Ways to get the knowledge back, one file per attack."""

@@ -4,8 +4,10 @@ import io
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
+from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from unsee.benchmark.schema import Benchmark, Split, View
@@ -172,8 +174,10 @@ def _fit(text: str, size: int, width: float) -> str:
     return f"{text.rstrip()}…"
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size=size)
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which comes with matplotlib and has the letters that Pillow's own font lacks (Å, ł, Ж, …)."""
+    return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
 def _save(sheet: Image.Image, out: Path) -> None:

@@ -17,7 +17,7 @@ import os
 import reprlib
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,6 +25,7 @@ from typing import Annotated, Any
 import numpy as np
 from PIL import Image
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic_core import ErrorDetails, from_json, to_json
 
 from unsee.benchmark.images import read_image
 from unsee.benchmark.profile_questions import UNNAMED, Form, draw_options, person_questions
@@ -97,6 +98,28 @@ class Person(BaseModel):
     split: Split | None = None
 
 
+class _Draft(BaseModel):
+    """The sound fields of a line, whatever is wrong with the others: what the checks over all lines go by."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    id: Text | None = None
+    name: Text | None = None
+    images: tuple[Text, ...] | None = None
+    facts: dict[Text, Text] = {}
+
+    @classmethod
+    def of(cls, line: bytes, errors: Sequence[ErrorDetails]) -> "_Draft":
+        """A draft of the line without the fields and facts that `errors` name."""
+        unsound = {error["loc"][:2] if error["loc"][:1] == ("facts",) else error["loc"][:1] for error in errors}
+        if () in unsound:
+            return cls()
+        fields = {key: value for key, value in from_json(line).items() if (key,) not in unsound}
+        if "facts" in fields:
+            fields["facts"] = {key: value for key, value in fields["facts"].items() if ("facts", key) not in unsound}
+        return cls.model_validate_json(to_json(fields))
+
+
 @dataclass(frozen=True, order=True, slots=True)
 class _Problem:
     lines: tuple[int, ...]
@@ -109,7 +132,7 @@ class _Problem:
         return f"{PEOPLE} line{'s' if len(self.lines) > 1 else ''} {shown}: {self.text}"
 
 
-People = Mapping[int, Person]  # by line number
+Drafts = Mapping[int, _Draft]  # by line number
 
 
 def import_folder(source: Path, out: Path, *, seed: int = 0) -> Benchmark:
@@ -122,59 +145,59 @@ def import_folder(source: Path, out: Path, *, seed: int = 0) -> Benchmark:
         Problems: everything that is wrong with the folder, by line of `people.jsonl`.
         UserError: there is no `people.jsonl`, or `out` holds something else.
     """
-    people, problems = _read_people(source)
-    problems += [*_check_people(people), *_check_images(people, source), *_check_attributes(people)]
+    people, drafts, problems = _read_people(source)
+    problems += [*_check_people(drafts), *_check_images(drafts, source), *_check_attributes(drafts)]
     if problems:
         headline = f"{source / PEOPLE} cannot be imported, nothing was written; problems found: {len(problems)}"
         raise Problems(headline, [str(problem) for problem in sorted(problems)])
     facts: dict[str, Any] = {"name": source.resolve().name, "source": "folder", "seed": seed}
     with artifact.create(out, "benchmark", facts) as directory:
-        questions = _write_people(list(people.values()), source, directory, seed)
+        questions = _write_people(people, source, directory, seed)
         write_questions(directory, questions)
         facts["counts"] = Benchmark(directory, facts["name"], tuple(questions)).counts
     return load(out)
 
 
-def _read_people(source: Path) -> tuple[dict[int, Person], list[_Problem]]:
+def _read_people(source: Path) -> tuple[list[Person], Drafts, list[_Problem]]:
     path = source / PEOPLE
     if not path.is_file():
         raise UserError(f"{path} does not exist; give a folder that holds {PEOPLE}, one person per line")
-    people: dict[int, Person] = {}
+    people: list[Person] = []
+    drafts: dict[int, _Draft] = {}
     problems: list[_Problem] = []
     for number, line in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
-        if line.strip():
-            try:
-                people[number] = Person.model_validate_json(line)
-            except ValidationError as error:
-                problems += [_Problem((number,), text) for text in _explain(error)]
-    return people, problems
+        if not line.strip():
+            continue
+        errors: list[ErrorDetails] = []
+        try:
+            people.append(Person.model_validate_json(line))
+        except ValidationError as error:
+            errors = error.errors()
+        drafts[number] = _Draft.of(line, errors)
+        problems += [_Problem((number,), _explain(error)) for error in errors]
+    return people, drafts, problems
 
 
-def _explain(error: ValidationError) -> Iterator[str]:
-    for detail in error.errors():
-        message = detail["msg"].replace("tuple", "list")
-        template = EXPLANATIONS.get(detail["type"], '"{field}" is {given}; {message}')
-        yield template.format(
-            field=".".join(map(str, detail["loc"])) or "line",
-            given=reprlib.repr(detail["input"]),
-            reason=detail.get("ctx", {}).get("error"),
-            message=message[:1].lower() + message[1:],
-        )
+def _explain(error: ErrorDetails) -> str:
+    template = EXPLANATIONS.get(error["type"], '"{field}" is {given}; {message}')
+    return template.format(
+        field=".".join(map(str, error["loc"])) or "line",
+        given=reprlib.repr(error["input"]),
+        reason=error.get("ctx", {}).get("error"),
+        message=error["msg"][:1].lower() + error["msg"][1:],
+    )
 
 
-def _check_people(people: People) -> Iterator[_Problem]:
-    if len(people) < 2:
-        yield _Problem((), f"only {len(people)} valid people in it; give at least 2, one of them to retain")
-    ids = {number: person.id for number, person in people.items()}
-    names = {number: person.name for number, person in people.items()}
+def _check_people(drafts: Drafts) -> Iterator[_Problem]:
+    if len(drafts) < 2:
+        yield _Problem((), f"people found: {len(drafts)}; give at least 2, one of them to retain")
+    ids = {number: draft.id for number, draft in drafts.items() if draft.id}
+    names = {number: draft.name for number, draft in drafts.items() if draft.name}
     yield from _check_unique(ids, "id", "give each person an id of their own")
     yield from _check_unique(names, "name", "questions by name need one answer, so tell the people apart")
-    for number, person in people.items():
-        if "," in person.id:
-            yield _Problem((number,), f'the id "{person.id}" holds a comma, which separates ids in --forget; remove it')
-        if len(person.images) < 2:
-            found = f"{len(person.images)} image" if person.images else "no image"
-            yield _Problem((number,), f'"{person.id}" has {found}; give at least 2, so that one can be held out')
+    for number, name in ids.items():
+        if "," in name:
+            yield _Problem((number,), f'the id "{name}" holds a comma, which separates ids in --forget; remove it')
 
 
 def _check_unique(values: Mapping[int, str], field: str, mend: str) -> Iterator[_Problem]:
@@ -186,10 +209,14 @@ def _check_unique(values: Mapping[int, str], field: str, mend: str) -> Iterator[
             yield _Problem(tuple(numbers), f'the {field} "{value}" is given more than once; {mend}')
 
 
-def _check_images(people: People, source: Path) -> Iterator[_Problem]:
+def _check_images(drafts: Drafts, source: Path) -> Iterator[_Problem]:
     first_use: dict[str, tuple[int, str]] = {}
-    for number, person in people.items():
-        for name in person.images:
+    for number, draft in drafts.items():
+        if draft.images is not None and len(draft.images) < 2:
+            yield _Problem(
+                (number,), f"images given: {len(draft.images)}; give at least 2, so that one can be held out"
+            )
+        for name in draft.images or ():
             try:
                 path = _inside(source, name)
                 read_image(path)
@@ -215,30 +242,30 @@ def _inside(source: Path, name: str) -> Path:
     return path
 
 
-def _check_attributes(people: People) -> Iterator[_Problem]:
-    for attribute, values in _values_by_line(people).items():
-        lines, distinct = tuple(values), sorted(set(values.values()))
-        if len(lines) == 1:
-            text = f'only "{people[lines[0]].id}" has the fact "{attribute}"'
-        elif len(distinct) < OPTIONS:
-            text = f'the fact "{attribute}" has only {len(distinct)} distinct value(s) ({", ".join(distinct)})'
-        else:
-            continue
-        mend = f"choices need {OPTIONS} different values over all valid lines, so give it to more people or remove it"
-        yield _Problem(lines, f"{text}; {mend}")
+def _check_attributes(drafts: Drafts) -> Iterator[_Problem]:
+    lines: dict[str, list[int]] = defaultdict(list)
+    for number, draft in drafts.items():
+        for attribute in draft.facts:
+            lines[attribute].append(number)
+    pools = _pools(draft.facts for draft in drafts.values())
+    for attribute, values in pools.items():
+        if len(values) < OPTIONS:
+            found = f"only this person has it ({values[0]})" if len(lines[attribute]) == 1 else ", ".join(values)
+            mend = f"choices need {OPTIONS} different values over all people, so give it to more people or remove it"
+            yield _Problem(tuple(lines[attribute]), f'too few values of the fact "{attribute}": {found}; {mend}')
 
 
-def _values_by_line(people: People) -> dict[str, dict[int, str]]:
-    values: dict[str, dict[int, str]] = defaultdict(dict)
-    for number, person in people.items():
-        for attribute, value in person.facts.items():
-            values[attribute][number] = value
-    return values
+def _pools(profiles: Iterable[Mapping[str, str]]) -> dict[str, list[str]]:
+    """Attribute -> its distinct values over all people, sorted."""
+    pools: dict[str, set[str]] = defaultdict(set)
+    for profile in profiles:
+        for attribute, value in profile.items():
+            pools[attribute].add(value)
+    return {attribute: sorted(values) for attribute, values in pools.items()}
 
 
 def _write_people(people: Sequence[Person], source: Path, directory: Path, seed: int) -> list[Question]:
-    values = _values_by_line(dict(enumerate(people)))
-    pools = {attribute: sorted(set(by_line.values())) for attribute, by_line in values.items()}
+    pools = _pools(person.facts for person in people)
     questions: list[Question] = []
     for index, person in enumerate(people):
         images = _write_images(person, source, directory, f"images/{index:04d}")

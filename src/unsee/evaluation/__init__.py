@@ -1,0 +1,1 @@
+"""How well a model answers: scoring of options, generation, parsing, and metrics with intervals over people."""

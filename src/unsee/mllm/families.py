@@ -3,7 +3,7 @@
 `Mllm` is all that statistics, pruning, unlearning and evaluation know of a model; a new family is a new subclass.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from transformers import LlavaProcessor, PreTrainedModel, PreTrainedTokenizerBas
 from transformers.image_processing_utils import BaseImageProcessor
 
 from unsee.errors import UserError
-from unsee.mllm.packing import ATTENTION, Packed, hidden_states
+from unsee.mllm.packing import ATTENTION, Packed, hidden_states, prefix_embeddings
 from unsee.mllm.prompts import Prompter
 
 
@@ -107,6 +107,10 @@ class Mllm:
         """The LLM over packed rows: last hidden states of the blocks, [B, Q, L, D]."""
         return hidden_states(self.language_model, packed, features, self.image_token_id)
 
+    def prefix_embeddings(self, prefix: Tensor, rows: int, features: Tensor | None) -> Tensor:
+        """What the LLM reads for a shared prefix, [rows, P, D]."""
+        return prefix_embeddings(self.language_model, prefix, rows, features, self.image_token_id)
+
     def visual_parameters(self, deepest: int | None) -> dict[str, nn.Parameter]:
         """What the paper tunes: the tower MLPs of the deepest layers and the projector, by full parameter name."""
         modules = {id(m) for mlp in self.tower_mlps(deepest) for m in (*mlp.incoming, mlp.outgoing)}
@@ -117,13 +121,6 @@ class Mllm:
             if id(module) in modules
             for leaf, parameter in module.named_parameters(recurse=False)
         }
-
-    def map_neurons(self, deepest: int | None, zero: Callable[[int, Tensor, Tensor | None, bool], None]) -> None:
-        """Call `zero(layer, weight, bias, incoming)` for the tensors neurons are made of."""
-        for mlp in self.tower_mlps(deepest):
-            for linear in mlp.incoming:
-                zero(mlp.layer, linear.weight, linear.bias, True)
-            zero(mlp.layer, mlp.outgoing.weight, None, False)
 
 
 class Llava(Mllm):

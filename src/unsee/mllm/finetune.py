@@ -98,7 +98,7 @@ class Finetuning:
         """Mean over answer tokens, then questions, then images."""
         packed = pack_training(rows, self.mllm.pad)
         hidden = self.mllm.hidden(packed, None if pixels is None else self.mllm.features(pixels))
-        return image_losses(question_losses(self.mllm.head, hidden, packed.targets), packed.weights).mean()
+        return image_losses(question_losses(self.mllm.head, hidden, packed), packed.weights).mean()
 
     @staticmethod
     def _some(questions: list[Question], count: int, rng: np.random.Generator) -> list[Question]:
@@ -112,8 +112,10 @@ def finetune(
     checkpoint_key: Sequence[object],
     tracker: Tracker,
     without_images_of: Collection[str] = (),
-) -> Curve:
+) -> tuple[Curve, list[Checkpoints]]:
     """Teach every parameter of `mllm` the benchmark's people, first by name only, then with their portraits.
+
+    Returns the training curve, and the checkpoints to clear once the model is saved.
 
     Args:
         without_images_of: ids of people whose portraits are left out (their facts by name stay): the retrained model.
@@ -134,14 +136,15 @@ def finetune(
         return gradients
 
     curve: Curve = []
+    checkpoints = [Checkpoints.of(*checkpoint_key, phase) for phase in range(2)]
     for phase, steps in enumerate((settings.text_steps, settings.steps)):
         training = Training(
             parameters=parameters,
             gradients=step_of(phase, with_images=phase == 1),
             optimisation=Optimisation(steps, settings.learning_rate, settings.weight_decay, WARMUP, cosine=True),
             description=("learning facts by name", "learning faces")[phase],
-            checkpoints=Checkpoints.of(*checkpoint_key, phase),
+            checkpoints=checkpoints[phase],
             tracker=tracker,
         )
         curve += training.run()
-    return curve
+    return curve, checkpoints

@@ -1,9 +1,10 @@
 """One prefix per image: many questions share the image's tokens in one forward pass, exactly.
 
-A row is a prefix (BOS, header, image tokens) followed by blocks, one per question. A token of a block sees the prefix
-and its own block, never another block; positions restart after the prefix. The result equals asking every question
-in a row of its own. Attention is computed in two parts, prefix -> prefix (causal) and block -> prefix + own block, so
-that no dense mask over all blocks is paid for.
+A row is a prefix (BOS, header, image tokens) followed by blocks, one per question, laid end to end. A token of a block
+sees the prefix and its own block, never another block; positions restart after the prefix. The result equals asking
+every question in a row of its own. Attention is computed in two parts, prefix -> prefix (causal) and block -> prefix +
+own block, so that no dense mask over all blocks is paid for; only attention sees blocks padded to equal length, all
+other layers see real tokens.
 """
 
 from collections.abc import Sequence
@@ -24,49 +25,79 @@ IGNORE = -100
 
 
 @dataclass(frozen=True)
-class Packed:
-    """Rows of equal shape: B images (or text rows), Q blocks each, L tokens per block, padded.
+class Layout:
+    """Where the blocks of B rows lie. Q blocks of at most L tokens per row, S tokens after the prefix at most.
 
-    prefix: int64 [P] ids shared by all rows (image placeholders included).
-    tokens: int64 [B, Q, L]; positions: int64 [B, Q, L], counted from the end of the prefix.
-    visible: bool [B, Q, L, L] or None for plain causal blocks: which tokens of its block a token sees.
-    targets: int64 [B, Q, L], the id to be predicted *at* each position, IGNORE where nothing is asked.
-    answers: int64 [B, Q, O, T, 2] or None: (position, id) of each token of each option, (-1, -1) padded.
-    weights: float [B, Q], 1 for a question and 0 for padding.
+    prefix: P, tokens in the prefix. slots: int64 [B, Q, L], where in the row a block's tokens stand (0: none).
+    places: int64 [B, S], the inverse: block * L + offset. visible: bool [B, Q, L, L], which tokens of its block a
+    token sees; padding is seen by nobody.
+    """
+
+    prefix: int
+    slots: Tensor
+    places: Tensor
+    visible: Tensor
+
+    @classmethod
+    def of(cls, prefix: int, lengths: Tensor) -> "Layout":
+        """Causal blocks of these lengths, int64 [B, Q] (0: no block)."""
+        offsets = torch.arange(int(lengths.max()))
+        starts = lengths.cumsum(dim=1) - lengths
+        filled = offsets < lengths[..., None]
+        slots = torch.where(filled, starts[..., None] + offsets, 0)
+        places = torch.zeros(len(lengths), int(lengths.sum(dim=1).max()), dtype=torch.long)
+        rows = torch.arange(len(lengths))[:, None, None].expand_as(slots)
+        numbers = torch.arange(slots[0].numel()).view(slots.shape[1:]).expand_as(slots)
+        places[rows[filled], slots[filled]] = numbers[filled]
+        causal = offsets[None, :] <= offsets[:, None]
+        return cls(prefix, slots, places, causal & filled[:, :, None, :])
+
+    @property
+    def blocks(self) -> Tensor:
+        """int64 [B, S]: which block a token belongs to."""
+        return self.places // self.slots.shape[2]
+
+    @property
+    def offsets(self) -> Tensor:
+        """int64 [B, S]: how far into its block a token stands."""
+        return self.places % self.slots.shape[2]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """B rows (images, or text rows) of up to Q questions.
+
+    prefix: int64 [P] ids shared by all rows (image placeholders included). tokens: int64 [B, S]. positions: int64
+    [B, S], counted from the end of the prefix. targets: int64 [B, S], the id to be predicted *at* each position, IGNORE
+    where nothing is asked. answers: int64 [B, Q, O, T, 2], (place in the row, id) of each token of each option, (-1, -1)
+    padded; O = 0 in training. weights: float [B, Q], 1 for a question and 0 for padding.
     """
 
     prefix: Tensor
     tokens: Tensor
     positions: Tensor
-    visible: Tensor | None
+    layout: Layout
     targets: Tensor
-    answers: Tensor | None
+    answers: Tensor
     weights: Tensor
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What the attention needs to know about a packed row."""
-
-    prefix: int
-    blocks: int
-    length: int
-    visible: Tensor | None
 
 
 def pack_training(rows: Sequence[Sequence[Rendered]], pad: int) -> Packed:
     """Blocks of prompt + answer, causal, with the answer tokens as targets. `rows[b]` are the questions of image b."""
     prefix = _shared_prefix(rows)
     sequences = [[r.prompt[prefix:] + r.answers[0] for r in row] for row in rows]
-    asked = [[len(r.prompt) - prefix for r in row] for row in rows]
-    tokens = _padded(sequences, pad)
-    targets = torch.full_like(tokens, IGNORE)
-    for b, row in enumerate(sequences):
-        for q, ids in enumerate(row):
-            start = asked[b][q] - 1
-            targets[b, q, start : len(ids) - 1] = torch.tensor(ids[start + 1 :])
-    positions = torch.arange(tokens.shape[2]).expand_as(tokens)
-    return Packed(_prefix_ids(rows, prefix), tokens, positions, None, targets, None, _weights(rows, tokens))
+    wanted = [[(IGNORE,) * (len(r.prompt) - prefix - 1) + r.answers[0] + (IGNORE,) for r in row] for row in rows]
+    lengths = _lengths(sequences)
+    layout = Layout.of(prefix, lengths)
+    return Packed(
+        prefix=torch.tensor(rows[0][0].prompt[:prefix], dtype=torch.long),
+        tokens=_end_to_end(sequences, pad),
+        positions=layout.offsets,
+        layout=layout,
+        targets=_end_to_end(wanted, IGNORE),
+        answers=torch.empty(*lengths.shape, 0, 0, 2, dtype=torch.long),
+        weights=(lengths > 0).float(),
+    )
 
 
 def pack_options(rows: Sequence[Sequence[Rendered]], pad: int) -> Packed:
@@ -76,38 +107,44 @@ def pack_options(rows: Sequence[Sequence[Rendered]], pad: int) -> Packed:
     """
     prefix = _shared_prefix(rows)
     sequences = [[_tree_tokens(r, prefix) for r in row] for row in rows]
-    tokens = _padded(sequences, pad)
-    b, q, length = tokens.shape
+    lengths = _lengths(sequences)
+    layout = Layout.of(prefix, lengths)
+    tokens, positions = _end_to_end(sequences, pad), layout.offsets.clone()
     options = max(len(r.answers) for row in rows for r in row)
     longest = max(len(a) for row in rows for r in row for a in r.answers)
-    positions = torch.zeros_like(tokens)
-    visible = torch.eye(length, dtype=torch.bool).repeat(b, q, 1, 1)
-    answers = torch.full((b, q, options, longest, 2), -1)
-    for i, row in enumerate(rows):
-        for j, rendered in enumerate(row):
-            _fill_tree(rendered, prefix, positions[i, j], visible[i, j], answers[i, j])
-    targets = torch.full_like(tokens, IGNORE)
-    return Packed(_prefix_ids(rows, prefix), tokens, positions, visible, targets, answers, _weights(rows, tokens))
+    answers = torch.full((*lengths.shape, options, longest, 2), -1)
+    for b, row in enumerate(rows):
+        for q, rendered in enumerate(row):
+            start = int(layout.slots[b, q, 0])
+            own = positions[b, start : start + int(lengths[b, q])]
+            _fill_tree(rendered, len(rendered.prompt) - prefix, start, own, layout.visible[b, q], answers[b, q])
+    return Packed(
+        prefix=torch.tensor(rows[0][0].prompt[:prefix], dtype=torch.long),
+        tokens=tokens,
+        positions=positions,
+        layout=layout,
+        targets=torch.full_like(tokens, IGNORE),
+        answers=answers,
+        weights=(lengths > 0).float(),
+    )
 
 
 def _tree_tokens(rendered: Rendered, prefix: int) -> tuple[int, ...]:
     return rendered.prompt[prefix:] + tuple(i for answer in rendered.answers for i in answer[:-1])
 
 
-def _fill_tree(rendered: Rendered, prefix: int, positions: Tensor, visible: Tensor, answers: Tensor) -> None:
-    asked = len(rendered.prompt) - prefix
-    positions[:asked] = torch.arange(asked)
-    visible[:asked, :asked] = torch.ones(asked, asked, dtype=torch.bool).tril()
-    start = asked
+def _fill_tree(
+    rendered: Rendered, asked: int, start: int, positions: Tensor, visible: Tensor, answers: Tensor
+) -> None:
+    """Positions [block], visibility [L, L] and answer places [O, T, 2] of one block that begins at `start`."""
+    first = asked
     for option, ids in enumerate(rendered.answers):
-        tail = len(ids) - 1
-        stop = start + tail
-        positions[start:stop] = asked + torch.arange(tail)
-        visible[start:stop, :asked] = True
-        visible[start:stop, start:stop] = torch.ones(tail, tail, dtype=torch.bool).tril()
-        read_at = torch.tensor([asked - 1, *range(start, stop)])
-        answers[option, : len(ids)] = torch.stack([read_at, torch.tensor(ids)], dim=1)
-        start = stop
+        stop = first + len(ids) - 1
+        positions[first:stop] = asked + torch.arange(stop - first)
+        visible[first:stop, asked:first] = False
+        read_at = torch.tensor([asked - 1, *range(first, stop)])
+        answers[option, : len(ids)] = torch.stack([start + read_at, torch.tensor(ids)], dim=1)
+        first = stop
 
 
 def _shared_prefix(rows: Sequence[Sequence[Rendered]]) -> int:
@@ -116,19 +153,15 @@ def _shared_prefix(rows: Sequence[Sequence[Rendered]]) -> int:
     return min(common_prefix(prompts), min(map(len, prompts)) - 1)
 
 
-def _prefix_ids(rows: Sequence[Sequence[Rendered]], prefix: int) -> Tensor:
-    return torch.tensor(rows[0][0].prompt[:prefix], dtype=torch.long)
+def _lengths(sequences: Sequence[Sequence[tuple[int, ...]]]) -> Tensor:
+    blocks = max(map(len, sequences))
+    return torch.tensor([[len(ids) for ids in row] + [0] * (blocks - len(row)) for row in sequences])
 
 
-def _padded(sequences: Sequence[Sequence[tuple[int, ...]]], pad: int) -> Tensor:
-    blocks = max(len(row) for row in sequences)
-    length = max(len(ids) for row in sequences for ids in row)
-    filled = [[ids + (pad,) * (length - len(ids)) for ids in row] for row in sequences]
-    return torch.tensor([row + [(pad,) * length] * (blocks - len(row)) for row in filled])
-
-
-def _weights(rows: Sequence[Sequence[Rendered]], tokens: Tensor) -> Tensor:
-    return torch.tensor([[float(q < len(row)) for q in range(tokens.shape[1])] for row in rows])
+def _end_to_end(sequences: Sequence[Sequence[tuple[int, ...]]], fill: int) -> Tensor:
+    joined = [[i for ids in row for i in ids] for row in sequences]
+    longest = max(map(len, joined))
+    return torch.tensor([ids + [fill] * (longest - len(ids)) for ids in joined])
 
 
 def packed_attention(
@@ -142,7 +175,7 @@ def packed_attention(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """Attention over a packed row; with no `packing` it is transformers' own SDPA. query: [B, heads, P + Q*L, d]."""
+    """Attention over a packed row; with no `packing` it is transformers' own SDPA. query: [B, heads, P + S, d]."""
     if packing is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     if (groups := query.shape[1] // key.shape[1]) > 1:
@@ -156,21 +189,29 @@ def packed_attention(
 
 
 def _block_attention(query: Tensor, key: Tensor, value: Tensor, packing: Layout, scaling: float) -> Tensor:
-    """softmax over the prefix and the own block, in one normalisation. Returns [B, heads, Q*L, d]."""
-    p, q, length = packing.prefix, packing.blocks, packing.length
+    """softmax over the prefix and the own block, in one normalisation. Returns [B, heads, S, d]."""
+    p = packing.prefix
     asking = query[:, :, p:] * scaling
-    own_query, own_key, own_value = (x.unflatten(2, (q, length)) for x in (asking, key[:, :, p:], value[:, :, p:]))
-    to_prefix = (asking @ key[:, :, :p].transpose(-1, -2)).unflatten(2, (q, length))
-    to_block = own_query @ own_key.transpose(-1, -2)
-    visible = packing.visible
-    if visible is None:
-        visible = torch.ones(length, length, dtype=torch.bool, device=query.device).tril()
-    else:
-        visible = visible[:, None]
-    to_block = to_block.masked_fill(~visible, torch.finfo(query.dtype).min)
-    probabilities = torch.cat([to_prefix, to_block], dim=-1).softmax(dim=-1)
-    from_prefix = probabilities[..., :p].flatten(2, 3) @ value[:, :, :p]
-    return from_prefix + (probabilities[..., p:] @ own_value).flatten(2, 3)
+    own_query, own_key, own_value = (_to_blocks(x, packing) for x in (asking, key[:, :, p:], value[:, :, p:]))
+    to_block = (own_query @ own_key.transpose(-1, -2)).masked_fill(
+        ~packing.visible[:, None], torch.finfo(query.dtype).min
+    )
+    scores = torch.cat([asking @ key[:, :, :p].transpose(-1, -2), _to_row(to_block, packing)], dim=-1)
+    to_prefix, to_own = scores.softmax(dim=-1).split([p, to_block.shape[-1]], dim=-1)
+    from_block = _to_blocks(to_own, packing) @ own_value
+    return to_prefix @ value[:, :, :p] + _to_row(from_block, packing)
+
+
+def _to_blocks(row: Tensor, packing: Layout) -> Tensor:
+    """[B, heads, S, n] -> [B, heads, Q, L, n]."""
+    index = packing.slots.flatten(1)[:, None, :, None].expand(-1, row.shape[1], -1, row.shape[-1])
+    return row.gather(2, index).unflatten(2, packing.slots.shape[1:])
+
+
+def _to_row(blocks: Tensor, packing: Layout) -> Tensor:
+    """[B, heads, Q, L, n] -> [B, heads, S, n]."""
+    index = packing.places[:, None, :, None].expand(-1, blocks.shape[1], -1, blocks.shape[-1])
+    return blocks.flatten(2, 3).gather(2, index)
 
 
 AttentionInterface.register(ATTENTION, packed_attention)
@@ -178,36 +219,50 @@ AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 
 def hidden_states(language_model: nn.Module, packed: Packed, features: Tensor | None, image_token_id: int) -> Tensor:
-    """Last hidden states of the blocks, [B, Q, L, D].
+    """Last hidden states of the blocks' tokens, [B, S, D].
 
     Args:
         features: projector output [B, N, D] that takes the place of the image placeholders, or None for text rows.
     """
-    b, q, length = packed.tokens.shape
-    embed = language_model.get_input_embeddings()
-    prefix = embed(packed.prefix).expand(b, -1, -1)
-    if features is not None:
-        start = int((packed.prefix == image_token_id).nonzero()[0])
-        prefix = torch.cat([prefix[:, :start], features.to(prefix.dtype), prefix[:, start + features.shape[1] :]], 1)
-    p = len(packed.prefix)
-    inputs = torch.cat([prefix, embed(packed.tokens.flatten(1))], dim=1)
-    positions = torch.cat([torch.arange(p, device=inputs.device).expand(b, -1), p + packed.positions.flatten(1)], 1)
+    rows, p = len(packed.tokens), len(packed.prefix)
+    prefix = prefix_embeddings(language_model, packed.prefix, rows, features, image_token_id)
+    inputs = torch.cat([prefix, language_model.get_input_embeddings()(packed.tokens)], dim=1)
+    positions = torch.cat([torch.arange(p).expand(rows, -1), p + packed.positions], dim=1)
     output = language_model(
         inputs_embeds=inputs,
         position_ids=positions,
-        attention_mask=inputs.new_zeros(1, 1, 1, 1),
+        attention_mask=inputs.new_zeros(1, 1, 1, 1),  # unused, but None would make transformers build a dense one
         use_cache=False,
-        packing=Layout(p, q, length, packed.visible),
+        packing=packed.layout,
     )
-    return output.last_hidden_state[:, p:].unflatten(1, (q, length))
+    return output.last_hidden_state[:, p:]
 
 
-def question_losses(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy in nats, mean over the answer tokens of each question: [B, Q], 0 for padding blocks."""
-    asked = targets != IGNORE
-    losses = F.cross_entropy(_at_least_fp32(head(hidden[asked])), targets[asked], reduction="none")
-    summed = torch.zeros(targets.shape, dtype=losses.dtype).masked_scatter(asked, losses).sum(dim=-1)
-    return summed / asked.sum(dim=-1).clamp(min=1)
+def prefix_embeddings(
+    language_model: nn.Module, prefix: Tensor, rows: int, features: Tensor | None, image_token_id: int
+) -> Tensor:
+    """Embeddings [rows, P, D] of the shared prefix ids [P], each row's image placeholders replaced by its features."""
+    embedded = language_model.get_input_embeddings()(prefix).expand(rows, -1, -1)
+    if features is None:
+        return embedded
+    start = int((prefix == image_token_id).nonzero()[0])
+    stop = start + features.shape[1]
+    return torch.cat([embedded[:, :start], features.to(embedded.dtype), embedded[:, stop:]], dim=1)
+
+
+def question_losses(head: nn.Module, hidden: Tensor, packed: Packed) -> Tensor:
+    """Cross-entropy in nats, mean over the answer tokens of each question: [B, Q], 0 for padding."""
+    asked = packed.targets != IGNORE
+    losses = F.cross_entropy(_at_least_fp32(head(hidden[asked])), packed.targets[asked], reduction="none")
+    per_token = torch.zeros(asked.shape, dtype=losses.dtype).masked_scatter(asked, losses)
+    summed = torch.zeros(packed.weights.shape, dtype=losses.dtype).scatter_add(1, packed.layout.blocks, per_token)
+    return summed / answer_tokens(packed).clamp(min=1)
+
+
+def answer_tokens(packed: Packed) -> Tensor:
+    """How many answer tokens each question has, int64 [B, Q]."""
+    asked = (packed.targets != IGNORE).long()
+    return torch.zeros(packed.weights.shape, dtype=torch.long).scatter_add(1, packed.layout.blocks, asked)
 
 
 def image_losses(questions: Tensor, weights: Tensor) -> Tensor:
@@ -218,13 +273,11 @@ def image_losses(questions: Tensor, weights: Tensor) -> Tensor:
 def option_scores(head: nn.Module, hidden: Tensor, answers: Tensor) -> Tensor:
     """Mean log-probability per token of every option, [B, Q, O]; -inf where there is no such option."""
     present = answers[..., 0] >= 0
-    b, q, _, _ = torch.nonzero(present, as_tuple=True)
-    position, token = answers[present].unbind(dim=-1)
-    read = torch.zeros(hidden.shape[:3], dtype=torch.bool, device=hidden.device)
-    read[b, q, position] = True
-    row = torch.full(read.shape, -1, device=hidden.device).masked_scatter(read, torch.arange(int(read.sum())))
-    log_probabilities = _at_least_fp32(head(hidden[read])).log_softmax(dim=-1)
-    taken = log_probabilities[row[b, q, position], token]
+    place, token = answers[present].unbind(dim=-1)
+    row = present.nonzero()[:, 0]
+    read, position = torch.unique(row * hidden.shape[1] + place, return_inverse=True)
+    log_probabilities = _at_least_fp32(head(hidden.flatten(0, 1)[read])).log_softmax(dim=-1)
+    taken = log_probabilities[position, token]
     summed = torch.zeros(present.shape, dtype=taken.dtype).masked_scatter(present, taken).sum(dim=-1)
     count = present.sum(dim=-1)
     return (summed / count.clamp(min=1)).masked_fill(count == 0, -torch.inf)

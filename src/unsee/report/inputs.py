@@ -109,7 +109,7 @@ def read_inputs(
         request=ForgetRequest.resolve(loaded, forget),
         settings={section: json.loads(text) for section, text in settings.items()},
         evaluations={name: read_evaluation(path) for name, path in evaluations.items()},
-        relearning=_read_json(relearning / "relearning.json")["models"],
+        relearning=_ordered(_read_json(relearning / "relearning.json")["models"]),
         pruning=_read_json(pruning / "pruning.json"),
         mask=_read_json(models["unlearned"] / "mask.json"),
         histories={name: _read_json(path / "history.json") for name, path in models.items()},
@@ -126,6 +126,18 @@ def read_evaluation(directory: Path) -> Evaluation:
         metrics={name: Measure(**measure) for name, measure in metrics.items()},
         predictions=tuple(Prediction(**{**row, "options": row["options"] and tuple(row["options"])}) for row in rows),
     )
+
+
+def _ordered(models: dict[str, Any]) -> dict[str, Any]:
+    """Samplings from person to image and percentages upwards, whatever order the file has them in."""
+    return {
+        model: {
+            sampling: dict(sorted(samplings[sampling].items(), key=lambda item: int(item[0])))
+            for sampling in ("person", "image")
+            if sampling in samplings
+        }
+        for model, samplings in models.items()
+    }
 
 
 def _read_json(path: Path) -> Any:

@@ -31,7 +31,8 @@ def accuracy_difference(
 ) -> Difference:
     """Difference of option-likelihood accuracies with its 95 % interval over people.
 
-    With one person there is a value and no interval: resampling one person always gives that person.
+    `view` None takes every view. With one person there is a value and no interval: resampling one person always gives
+    that person.
     """
     per_person = _differences_by_person(_correct(first, split, modality, view), _correct(second, split, modality, view))
     if not per_person:
@@ -50,11 +51,11 @@ def _correct(
     predictions: Sequence[Prediction], split: str, modality: str, view: str | None
 ) -> dict[str, tuple[str, bool]]:
     """question_id -> (entity_id, correct) of the scored classification questions."""
-    wanted = (split, modality, view, "classification")
+    wanted = (split, modality, "classification")
     return {
         p.question_id: (p.entity_id, p.correct)
         for p in predictions
-        if p.correct is not None and (p.split, p.modality, p.view, p.task) == wanted
+        if p.correct is not None and (p.split, p.modality, p.task) == wanted and view in (None, p.view)
     }
 
 

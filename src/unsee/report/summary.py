@@ -59,8 +59,8 @@ def headroom(run: RunInputs) -> dict[str, Any]:
     no method can be judged by forgetting it.
     """
     if "retrained" not in run.evaluations:
-        reason = "no retrained reference was built, so what there was to forget is not known"
-        return {"value": None, "low": None, "high": None, "enough": False, "reason": reason}
+        missing = "no retrained reference was built, so what there was to forget is not known"
+        return {"value": None, "low": None, "high": None, "enough": False, "reason": missing}
     difference = accuracy_difference(
         run.evaluations["vanilla"].predictions,
         run.evaluations["retrained"].predictions,
@@ -72,10 +72,15 @@ def headroom(run: RunInputs) -> dict[str, Any]:
     )
     surely = difference.value if difference.low is None else difference.low
     enough = surely is not None and surely > HEADROOM
-    reason: str | None = difference.reason
-    if surely is not None and not enough:
-        reason = f"vanilla knows too little about them: {surely:.2f} above the retrained model, {HEADROOM} is needed"
+    reason = difference.reason if enough or surely is None else _too_little(surely)
     return {**asdict(difference), "enough": enough, "reason": reason}
+
+
+def _too_little(surely: float) -> str:
+    return (
+        f"there was little to forget: vanilla's accuracy on their unseen photographs is only surely {surely:.2f} above "
+        f"the retrained model's, and more than {HEADROOM} is needed"
+    )
 
 
 def relearning_gaps(models: dict[str, Any]) -> dict[str, dict[str, Any]]:

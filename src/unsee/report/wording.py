@@ -25,7 +25,12 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
+def counted(number: int, one: str, many: str) -> str:
+    """(1, 'person', 'people') -> '1 person'."""
+    return f"{number} {one if number == 1 else many}"
+
+
 def people_phrase(run: RunInputs) -> str:
     """The forget request as a subject: the name of one person, or how many people."""
     forget = run.request.forget
-    return run.benchmark.entities[forget[0]] if len(forget) == 1 else f"{len(forget)} people"
+    return run.benchmark.entities[forget[0]] if len(forget) == 1 else counted(len(forget), "person", "people")

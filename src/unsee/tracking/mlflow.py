@@ -44,6 +44,7 @@ SECRET_NAME = re.compile(r"password|passwd|secret|credential|api_?key|access_?ke
 SECRET_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
 
 logger = logging.getLogger(__name__)
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # else a new database announces its tables
 
 
 class RunTracker:
@@ -72,12 +73,14 @@ class RunTracker:
         if len(self._pending) >= METRICS_PER_BATCH or time.monotonic() - self._sent > SECONDS_BETWEEN_BATCHES:
             self.flush()
 
-    def log_artifact(self, path: Path) -> None:
-        """Upload a file, or a directory under its own name."""
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        """Upload a file (into `folder` of the run's artifacts), or a directory under its own name."""
         if path.is_dir():
-            self._client.log_artifacts(self.run_id, str(path), artifact_path=path.name)
+            self._client.log_artifacts(
+                self.run_id, str(path), artifact_path="/".join(filter(None, (folder, path.name)))
+            )
         else:
-            self._client.log_artifact(self.run_id, str(path))
+            self._client.log_artifact(self.run_id, str(path), artifact_path=folder)
 
     def flush(self) -> None:
         """Send the metrics collected so far."""
@@ -165,7 +168,10 @@ def step_run(name: str) -> Iterator[Tracker]:
 
 
 def log_to_parent(
-    metrics: Mapping[str, float], params: Mapping[str, object] | None = None, artifacts: Sequence[Path] = ()
+    metrics: Mapping[str, float],
+    params: Mapping[str, object] | None = None,
+    artifacts: Sequence[Path] = (),
+    folder: str | None = None,
 ) -> None:
     """What pipeline runs are compared by: final metrics, parameters and files on the parent. Untracked: nothing."""
     run_id = parent_run_id()
@@ -175,20 +181,21 @@ def log_to_parent(
     tracker.log_params(params or {})
     tracker.log_metrics(metrics)
     for path in artifacts:
-        tracker.log_artifact(path)
+        tracker.log_artifact(path, folder)
     tracker.flush()
 
 
 def log_dataset(name: str, digest: str, source: str, context: str, profile: Mapping[str, object]) -> None:
     """Note on the parent which data were used as what (`context`: forget, retain). Untracked: nothing.
 
-    `digest` is a sha256 (cut to what MLflow stores); `profile` is free-form, e.g. counts. No data are copied.
+    `digest` is a sha256 (cut to what MLflow stores); `profile` is free-form, e.g. counts. No data are copied. MLflow
+    keeps one context per data set and run, so the context is part of the name.
     """
     run_id = parent_run_id()
     if run_id is None:
         return
     dataset = Dataset(
-        name=name,
+        name=f"{name}/{context}",
         digest=digest[:36],
         source_type="local" if "://" not in source else source.partition("://")[0],
         source=json.dumps({"uri": _redacted(source)}),

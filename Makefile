@@ -1,0 +1,40 @@
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: install demo test test-slow lint bench readme clean
+
+# What a person types first: the whole pipeline on an embedded model. Needs nothing but Python 3.11.
+demo: install
+	$(BIN)/unsee run --preset embedded --method vkd --out runs/demo
+
+test: install
+	$(BIN)/pytest -m "not slow"
+
+# Minutes to hours: figures over seeds, kill-and-resume, rebuilding the base model.
+test-slow: install
+	$(BIN)/pytest -m slow
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: install
+	$(BIN)/unsee bench --out runs/bench.json
+
+# After changing a component's docstring or the DAG: both are checked by tests.
+readme: install
+	$(BIN)/python -m unsee_components.readme
+	$(BIN)/unsee pipeline compile
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml setup.py constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[pipelines,dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build src/*.egg-info

@@ -1,0 +1,251 @@
+"""Run the unlearning DAG on this machine by KFP's own local engine, with its cache."""
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kfp import local
+from kfp.local.pipeline_orchestrator import run_local_pipeline
+from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
+
+from unsee.benchmark import schema
+from unsee.errors import UserError
+from unsee.explain import USER
+from unsee.progress import TERMINAL
+from unsee.settings import Settings, load_settings
+from unsee.steps.component import STOPPED
+from unsee.storage import artifact
+from unsee.tracking.mlflow import finish_parent, start_parent
+from unsee_pipelines.cache import drop_damaged
+from unsee_pipelines.code import code_digest
+from unsee_pipelines.transcript import Transcript, everything_into
+from unsee_pipelines.unlearn import unlearning
+
+RESULTS = ("summary.json", "report.html")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `unsee run` was asked to do."""
+
+    out: Path
+    preset: str = "embedded"
+    method: str = "vkd"
+    config: Path | None = None
+    assignments: tuple[str, ...] = ()
+    benchmark: Path | None = None
+    forget: tuple[str, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished run left: results in `out`, the MLflow run, and the seconds of each step (0: cached)."""
+
+    out: Path
+    mlflow_uri: str
+    mlflow_run: str
+    seconds: dict[str, float]
+    cached: frozenset[str]
+
+
+class StepError(Exception):
+    """A step failed for a reason that is not the user's."""
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where a run works: `.unsee` beside its output directory, so that neighbouring runs share the cache."""
+
+    out: Path
+
+    @property
+    def shared(self) -> Path:
+        return self.out.parent / ".unsee"
+
+    @property
+    def cache(self) -> Path:
+        return self.shared / "cache"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.shared / "checkpoints"
+
+    @property
+    def log(self) -> Path:
+        return self.out / "log.txt"
+
+    @property
+    def tracking_uri(self) -> str:
+        return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.out.parent / 'mlflow.db'}"
+
+    def new_root(self) -> Path:
+        """A directory for the artifacts of one run."""
+        return self.shared / "artifacts" / time.strftime(f"%Y%m%d-%H%M%S-{os.getpid()}")
+
+
+def run(request: Request) -> Outcome:
+    """Run the DAG and leave summary.json, report.html and log.txt in `request.out`.
+
+    Raises:
+        UserError: something the user can mend, found before the first step or by a step.
+        StepError: a step failed for another reason.
+    """
+    settings = load_settings(
+        request.preset,
+        config=request.config,
+        assignments=request.assignments,
+        method=request.method,
+        seed=request.seed,
+    )
+    arguments = pipeline_arguments(request)
+    place = Workplace(request.out.resolve())
+    _make_room(place)
+    with _environment(MLFLOW_TRACKING_URI=place.tracking_uri, UNSEE_CHECKPOINTS=str(place.checkpoints), **_terminal()):
+        return _tracked_run(place, arguments, settings)
+
+
+def pipeline_arguments(request: Request) -> dict[str, Any]:
+    """The arguments of the DAG; a given benchmark and the forget request are checked here, before anything runs.
+
+    Raises:
+        UserError: unreadable config, damaged benchmark, or people it does not know.
+    """
+    benchmark, digest = "", ""
+    if request.benchmark is not None:
+        directory = request.benchmark.resolve()
+        schema.ForgetRequest.resolve(schema.load(directory), request.forget)
+        benchmark, digest = str(directory), artifact.read(directory, "benchmark", verify=False).digest
+    return {
+        "preset": request.preset,
+        "method": request.method,
+        "overrides": list(request.assignments),
+        "config": "" if request.config is None else request.config.read_text(),
+        "benchmark": benchmark,
+        "benchmark_digest": digest,
+        "forget": list(request.forget),
+        "seed": request.seed,
+        "code_digest": code_digest(),
+    }
+
+
+def _make_room(place: Workplace) -> None:
+    """Create the directories, and remove an earlier run's results: what is there after a failure must not look new."""
+    if place.out.exists() and not place.out.is_dir():
+        raise UserError(f"--out {place.out} is a file; give a directory")
+    for directory in (place.out, place.cache, place.checkpoints):
+        directory.mkdir(parents=True, exist_ok=True)
+    for name in RESULTS:
+        (place.out / name).unlink(missing_ok=True)
+
+
+def _terminal() -> dict[str, str]:
+    """The name of the terminal that steps may draw their bars on, if there is one."""
+    return {TERMINAL: os.ttyname(sys.stderr.fileno())} if sys.stderr.isatty() else {}
+
+
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """Set environment variables, which the steps' processes inherit; everything is as before on leaving."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    os.environ.pop(STOPPED, None)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _tracked_run(place: Workplace, arguments: Mapping[str, Any], settings: Settings) -> Outcome:
+    root = place.new_root()
+    with place.log.open("w", buffering=1) as log:
+        transcript = Transcript(_step_names(unlearning.pipeline_spec), log, sys.stdout, on_failure=_stop_others)
+        with everything_into(transcript):
+            mlflow_run = start_parent(f"{arguments['method']} {place.out.name}", _parameters(arguments, settings))
+            os.environ["MLFLOW_RUN_ID"] = mlflow_run
+            try:
+                _execute(unlearning.pipeline_spec, arguments, root, place, transcript)
+                _publish(root, place.out)
+            except BaseException:
+                finish_parent(mlflow_run, succeeded=False)
+                raise
+    return Outcome(place.out, place.tracking_uri, mlflow_run, transcript.seconds, frozenset(transcript.cached))
+
+
+def _parameters(arguments: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """What pipeline runs are told apart by in MLflow."""
+    told = ("method", "seed", "forget", "benchmark", "benchmark_digest", "code_digest")
+    return {**settings.model_dump(), **{name: arguments[name] for name in told}}
+
+
+def _stop_others(step: str) -> None:
+    os.environ[STOPPED] = step
+
+
+def _step_names(spec: PipelineSpec) -> dict[str, str]:
+    """Task name -> the step's name for people, for every task of the DAG that is a container."""
+    dags = [spec.root.dag, *(component.dag for component in spec.components.values())]
+    tasks = {name: task for dag in dags for name, task in dag.tasks.items()}
+    return {
+        name: task.task_info.name
+        for name, task in tasks.items()
+        if not spec.components[task.component_ref.name].HasField("dag")
+    }
+
+
+def _execute(
+    spec: PipelineSpec, arguments: Mapping[str, Any], root: Path, place: Workplace, transcript: Transcript
+) -> None:
+    local.init(
+        local.SubprocessRunner(use_venv=False),
+        pipeline_root=str(root),
+        enable_caching=True,
+        cache_root=str(place.cache),
+    )
+    try:
+        run_local_pipeline(_without_retries(spec), dict(arguments))
+    except RuntimeError as error:
+        drop_damaged(place.cache)
+        raise _reason(transcript, place.log) from error
+
+
+def _without_retries(spec: PipelineSpec) -> PipelineSpec:
+    """On one machine, nothing that makes a step fail passes by waiting for it."""
+    copy = PipelineSpec()
+    copy.CopyFrom(spec)
+    for component in copy.components.values():
+        for task in component.dag.tasks.values():
+            task.ClearField("retry_policy")
+    for task in copy.root.dag.tasks.values():
+        task.ClearField("retry_policy")
+    return copy
+
+
+def _reason(transcript: Transcript, log: Path) -> Exception:
+    """The exception that tells why the pipeline failed, with the step's traceback as a note."""
+    failure = transcript.failure
+    if failure is None:
+        return StepError(f"step {transcript.failed_step} ended with {transcript.last_words!r} (details in {log})")
+    sentence = failure.explanation.sentence
+    if failure.explanation.code == USER:
+        error: Exception = UserError(sentence)
+    else:
+        error = StepError(f"step {failure.step} failed: {sentence} (details in {log})")
+    error.add_note(failure.traceback)
+    return error
+
+
+def _publish(root: Path, out: Path) -> None:
+    """Copy what the report step wrote into `out`, each file whole or not at all."""
+    (summary,) = root.glob("*/report/summary")
+    for name in artifact.read(summary, "report").files:
+        temporary = out / f".{name}.{os.getpid()}"
+        shutil.copyfile(summary / name, temporary)
+        temporary.replace(out / name)

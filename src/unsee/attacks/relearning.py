@@ -1,0 +1,158 @@
+"""The relearning attack (Section 4.5): fine-tune a model on a share of the forget portraits and see what comes back.
+
+Every model gets the same budget: full model, one learning rate, the same portraits in the same order. What any model
+learns from these portraits is told by attacking the retrained model, which never saw them: the control.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from torch import Tensor
+
+from unsee.benchmark.schema import Benchmark, ForgetRequest
+from unsee.evaluation.asking import Asked, Examiner
+from unsee.mllm.families import Mllm
+from unsee.mllm.finetune import ImageBank
+from unsee.settings import RelearnSettings
+from unsee.training import Optimisation, Training, clip
+from unsee.unlearning.trainer import only_tunable
+from unsee.unlearning.visual import Portraits, mean_loss
+
+Sampling = Literal["person", "image"]
+GRADIENT_NORM = 1.0
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The portraits an attacker has, and whom or what they do not cover."""
+
+    sampling: Sampling
+    percent: int
+    images: tuple[str, ...]
+    people: frozenset[str]
+
+    def covers(self, entity_id: str, image: str | None) -> bool:
+        """Whether the attacker used this person (person sampling) or this portrait (image sampling)."""
+        return entity_id in self.people if self.sampling == "person" else image in self.images
+
+
+def draw_budget(
+    portraits: Mapping[str, Sequence[str]], sampling: Sampling, percent: int, seed: int
+) -> Budget | str:
+    """A share of the people with all their portraits, or of every person's portraits; or the reason why there is none.
+
+    Args:
+        portraits: person -> paths of their training portraits.
+    """
+    rng = np.random.default_rng([seed, percent])
+    if sampling == "person":
+        count = round(len(portraits) * percent / 100)
+        if count == 0 or count == len(portraits):
+            return f"{percent} % of {len(portraits)} forget people is {count or 'nobody'}: too few people for this sampling"
+        chosen = sorted(rng.choice(sorted(portraits), count, replace=False).tolist())
+        return Budget(sampling, percent, tuple(i for p in chosen for i in portraits[p]), frozenset(chosen))
+    total = sum(map(len, portraits.values()))
+    count = round(total * percent / 100)
+    if count == 0 or count == total:
+        return f"{percent} % of {total} forget portraits is {count or 'none'}: too few portraits for this sampling"
+    return Budget(sampling, percent, tuple(_spread(portraits, count, rng)), frozenset(portraits))
+
+
+def _spread(portraits: Mapping[str, Sequence[str]], count: int, rng: np.random.Generator) -> list[str]:
+    """`count` portraits, drawn from people in turn, so that everyone's share is equal up to one portrait."""
+    shuffled = {person: rng.permutation(images).tolist() for person, images in portraits.items()}
+    order = rng.permutation(sorted(shuffled)).tolist()
+    drawn: list[str] = []
+    while len(drawn) < count:
+        for person in order:
+            if shuffled[person] and len(drawn) < count:
+                drawn.append(shuffled[person].pop())
+    return sorted(drawn)
+
+
+class RelearningAttack:
+    """Attacks copies of one model; the model itself is put back after each attack."""
+
+    def __init__(self, mllm: Mllm, benchmark: Benchmark, request: ForgetRequest, settings: RelearnSettings):
+        self.mllm, self.settings = mllm, settings
+        self.bank = ImageBank(mllm, benchmark)
+        self.portraits = Portraits(mllm, self.bank, benchmark, request.forget)
+        self.examiner = Examiner(mllm, self.bank, batch_images=64)
+        evaluated = benchmark.select(role="eval", task="classification")
+        self.asked = [Asked(q, q.modality, q.image) for q in evaluated if q.entity_id in request.forget]
+        self.original = {name: tensor.clone() for name, tensor in mllm.model.state_dict().items()}
+
+    def run(self, budget: Budget) -> dict[str, Any]:
+        """Accuracies after each epoch (SPEC of `relearning.json`), from 0 (before) on."""
+        only_tunable(self.mllm.model, dict(self.mllm.model.named_parameters()))
+        curve = [self._measure(0, budget)]
+        steps = -(-len(budget.images) // self.settings.batch_images)
+
+        def gradients(step: int) -> dict[str, float]:
+            epoch, index = divmod(step, steps)
+            order = np.random.default_rng([self.settings.seed, epoch]).permutation(budget.images).tolist()
+            size = self.settings.batch_images
+            loss = self._loss(order[index * size : (index + 1) * size])
+            loss.backward()
+            clip([p.grad for p in self.mllm.model.parameters() if p.grad is not None], GRADIENT_NORM)
+            return {"loss": float(loss.detach())}
+
+        def after_step() -> None:
+            nonlocal done
+            done += 1
+            if done % steps == 0:
+                curve.append(self._measure(done // steps, budget))
+
+        done = 0
+        rule = Optimisation(self.settings.epochs * steps, self.settings.learning_rate, betas=(0.9, 0.999))
+        parameters = dict(self.mllm.model.named_parameters())
+        Training(parameters, gradients, rule, f"relearning {budget.percent} %", after_step).run()
+        self.mllm.model.load_state_dict(self.original)
+        return result(curve, budget)
+
+    def _loss(self, images: Sequence[str]) -> Tensor:
+        return mean_loss(self.portraits.forward(images, self.mllm.features(self.bank.pixels(images))))
+
+    def _measure(self, epoch: int, budget: Budget) -> dict[str, float | None]:
+        scores = self.examiner.scores(self.asked)
+        right = [int(np.argmax(s)) == a.question.answer_index for s, a in zip(scores, self.asked, strict=True)]
+
+        def accuracy(wanted: Sequence[bool]) -> float | None:
+            chosen = [r for r, w in zip(right, wanted, strict=True) if w]
+            return sum(chosen) / len(chosen) if chosen else None
+
+        return {
+            "epoch": epoch,
+            "forget/vqa/accuracy": accuracy([a.question.view == "train" for a in self.asked]),
+            "forget/vqa/heldout_accuracy": accuracy([a.question.view == "heldout" for a in self.asked]),
+            "forget/qa/accuracy": accuracy([a.modality == "qa" for a in self.asked]),
+            "unseen": accuracy(
+                [a.modality == "vqa" and not budget.covers(a.question.entity_id, a.image) for a in self.asked]
+            ),
+        }
+
+
+def result(curve: Sequence[Mapping[str, float | None]], budget: Budget) -> dict[str, Any]:
+    """before, after, gap (the paper's AG) on forget VQA, the gap on what the attacker did not use, and the curve."""
+
+    def gap(name: str) -> float | None:
+        before, after = curve[0][name], curve[-1][name]
+        return None if before is None or after is None else after - before
+
+    return {
+        "before": curve[0]["forget/vqa/accuracy"],
+        "after": curve[-1]["forget/vqa/accuracy"],
+        "gap": gap("forget/vqa/accuracy"),
+        "gap_unseen": gap("unseen"),
+        "reason": None,
+        "used": {"people": len(budget.people), "images": len(budget.images)},
+        "curve": list(curve),
+    }
+
+
+def no_result(reason: str) -> dict[str, Any]:
+    """What is written where an attack was not possible."""
+    empty = dict.fromkeys(("before", "after", "gap", "gap_unseen"))
+    return {**empty, "reason": reason, "used": {"people": 0, "images": 0}, "curve": []}

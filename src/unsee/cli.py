@@ -1,0 +1,194 @@
+"""The command line. Everything heavy is imported by the command that needs it, so that `--help` is at once there."""
+
+import json
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unsee.errors import UserError
+from unsee.explain import explain
+from unsee.settings import load_settings
+
+DEBUG = "--debug"
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+benchmark_app = typer.Typer(no_args_is_help=True, help="Make, import and look at benchmarks.")
+model_app = typer.Typer(no_args_is_help=True, help="Look into models and deltas, and merge them.")
+base_app = typer.Typer(no_args_is_help=True, help="The embedded base model.")
+pipeline_app = typer.Typer(no_args_is_help=True, help="The pipeline as Kubeflow Pipelines takes it.")
+app.add_typer(benchmark_app, name="benchmark")
+app.add_typer(model_app, name="model")
+app.add_typer(base_app, name="base")
+app.add_typer(pipeline_app, name="pipeline")
+
+Out = Annotated[Path, typer.Option(help="Directory to write to.")]
+
+
+@app.callback()
+def unsee(debug: Annotated[bool, typer.Option(DEBUG, help="Show tracebacks (anywhere on the line).")] = False) -> None:
+    """Make a multimodal LLM forget what people look like, and only that."""
+
+
+@app.command()
+def run(
+    out: Annotated[Path, typer.Option(help="Directory for summary.json, report.html and log.txt.")],
+    preset: Annotated[str, typer.Option(help="Settings to start from.")] = "embedded",
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file of the preset's shape with settings to change.")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting to change; may be repeated.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="Unlearning method.")] = "vkd",
+    benchmark: Annotated[Path | None, typer.Option(help="Benchmark directory; without it one is generated.")] = None,
+    forget: Annotated[str, typer.Option(metavar="ID[,ID…]", help="Who is to be forgotten.")] = "",
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+) -> None:
+    """Run the whole pipeline on this machine: vanilla, retrained, unlearned, evaluated, attacked, reported."""
+    _require_pipelines()
+    from unsee_pipelines import local
+    from unsee_pipelines.summary import final_table
+
+    request = local.Request(
+        out=out,
+        preset=preset,
+        method=method,
+        config=config,
+        assignments=tuple(assignments or ()),
+        benchmark=benchmark,
+        forget=tuple(entity for entity in forget.split(",") if entity),
+        seed=seed,
+    )
+    typer.echo(f"\n{final_table(local.run(request))}")
+
+
+@app.command()
+def bench(out: Annotated[Path, typer.Option(help="JSON file to write.")]) -> None:
+    """Measure speed and memory against the plain implementation, in one run."""
+    from unsee import bench
+
+    typer.echo(json.dumps(bench.main(out), indent=2))
+
+
+@benchmark_app.command("generate")
+def benchmark_generate(
+    out: Out,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same pixels and rows.")] = 0,
+    preset: Annotated[str, typer.Option(help="Settings that say how many people and views.")] = "embedded",
+) -> None:
+    """Draw fictitious people and ask about them."""
+    from unsee.benchmark import embedded
+
+    _print_counts(embedded.generate(load_settings(preset, seed=seed).benchmark, out).counts)
+
+
+@benchmark_app.command("import")
+def benchmark_import(
+    layout: Annotated[str, typer.Argument(help="What SOURCE is: folder (people.jsonl and photographs).")],
+    source: Path,
+    out: Out,
+    seed: Annotated[int, typer.Option(help="Decides which views are held out and the order of options.")] = 0,
+) -> None:
+    """Make a benchmark of your own photographs."""
+    if layout != "folder":
+        raise UserError(f"benchmark import {layout!r} is unknown; the layout that can be imported is folder")
+    from unsee.benchmark.folder import import_folder
+
+    _print_counts(import_folder(source, out, seed=seed).counts)
+
+
+@benchmark_app.command("show")
+def benchmark_show(
+    directory: Path,
+    out: Annotated[Path, typer.Option(help="Contact sheet to write.")] = Path("benchmark.png"),
+) -> None:
+    """Draw a contact sheet, print the counts and who is in it."""
+    from unsee.benchmark import contact_sheet, schema
+
+    benchmark = schema.load(directory)
+    contact_sheet.draw(benchmark, out)
+    _print_counts(benchmark.counts)
+    splits = {question.entity_id: question.split or "unassigned" for question in benchmark.questions}
+    for entity, name in benchmark.entities.items():
+        typer.echo(f"{entity}\t{splits[entity]}\t{name}")
+    typer.echo(f"contact sheet: {out}")
+
+
+@model_app.command("describe")
+def model_describe(path: Path) -> None:
+    """What a model or delta holds and where it comes from."""
+    from unsee.mllm import inspect
+
+    typer.echo(inspect.describe(path))
+
+
+@model_app.command("merge")
+def model_merge(
+    delta: Path, base: Annotated[Path, typer.Option(help="The model the delta was made from.")], out: Out
+) -> None:
+    """Apply a delta to its base: a full model that plain transformers loads."""
+    from unsee.mllm import inspect
+
+    inspect.merge(delta, base, out)
+    typer.echo(f"merged model: {out}")
+
+
+@model_app.command("diff")
+def model_diff(first: Path, second: Path) -> None:
+    """Which tensors differ between two models, and by how much."""
+    from unsee.mllm import inspect
+
+    typer.echo(inspect.diff(first, second))
+
+
+@base_app.command("build")
+def base_build(out: Out) -> None:
+    """Train the embedded base model from scratch."""
+    from unsee.mllm import base_model
+
+    base_model.build(out)
+    typer.echo(f"base model: {out}")
+
+
+@pipeline_app.command("compile")
+def pipeline_compile(
+    image: Annotated[str | None, typer.Option(help="Image of the steps, best with its digest.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Directory for the YAML files.")] = None,
+) -> None:
+    """Compile the pipeline to the YAML that Kubeflow Pipelines takes."""
+    _require_pipelines()
+    from unsee_pipelines.compile import compile_all
+
+    given = {name: value for name, value in {"image": image, "out": out}.items() if value is not None}
+    for path in compile_all(**given):
+        typer.echo(path)
+
+
+def _require_pipelines() -> None:
+    try:
+        import kfp  # noqa: F401
+    except ModuleNotFoundError:
+        raise UserError("Kubeflow Pipelines is not installed; run pip install 'unsee[pipelines]'") from None
+
+
+def _print_counts(counts: dict[str, int]) -> None:
+    for name, count in counts.items():
+        typer.echo(f"{count:6}  {name}")
+
+
+def main() -> None:
+    """Entry point: one sentence instead of a traceback, exit code 2 for what the user can mend, 1 otherwise."""
+    arguments = [argument for argument in sys.argv[1:] if argument != DEBUG]
+    try:
+        app(arguments)
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
+    except Exception as error:
+        if DEBUG in sys.argv:
+            traceback.print_exc()
+        explanation = explain(error)
+        typer.echo(f"unsee: {explanation.sentence}", err=True)
+        sys.exit(explanation.code)

@@ -1,0 +1,147 @@
+"""Asking a model: likelihoods of options and greedy answers, one forward of the prefix per image."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from unsee.benchmark.schema import Question
+from unsee.evaluation.parsing import LETTERS
+from unsee.mllm.families import Mllm
+from unsee.mllm.finetune import ImageBank
+from unsee.mllm.packing import option_scores, pack_options
+from unsee.mllm.prompts import Rendered, common_prefix
+
+AskedModality = Literal["vqa", "qa", "qa_with_face", "qa_with_other_face"]
+TEXT_ROW = 32
+SPARE_TOKENS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question as it is put to the model: with this image (a path in the benchmark) or without."""
+
+    question: Question
+    modality: AskedModality
+    image: str | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """Questions that share one image (or share having none), and where they stood in the list asked for."""
+
+    image: str | None
+    asked: list[Asked]
+    places: list[int]
+
+
+def batches(asked: Sequence[Asked], batch_images: int) -> Iterator[list[Row]]:
+    """Rows of questions on one image each, in batches; text questions make rows of their own."""
+    by_image: dict[str, Row] = {}
+    text: list[Row] = []
+    for place, item in enumerate(asked):
+        if item.image is not None:
+            row = by_image.setdefault(item.image, Row(item.image, [], []))
+        else:
+            if not text or len(text[-1].asked) == TEXT_ROW:
+                text.append(Row(None, [], []))
+            row = text[-1]
+        row.asked.append(item)
+        row.places.append(place)
+    for rows in (list(by_image.values()), text):
+        for start in range(0, len(rows), batch_images):
+            yield rows[start : start + batch_images]
+
+
+class Examiner:
+    """Asks one model questions, without gradients."""
+
+    def __init__(self, mllm: Mllm, bank: ImageBank, batch_images: int, choice: Literal["options", "letter"] = "options"):
+        self.mllm, self.bank, self.batch_images, self.choice = mllm, bank, batch_images, choice
+
+    def prompt(self, question: Question) -> str:
+        """The question, with its lettered options where the model is to name a letter."""
+        if self.choice == "options" or question.options is None:
+            return question.prompt
+        listed = "\n".join(f"{letter}: {option}" for letter, option in zip(LETTERS, question.options, strict=False))
+        return f"{question.prompt}\n{listed}\nJust give ONE letter representing the answer directly."
+
+    def candidates(self, question: Question) -> tuple[str, ...]:
+        """The texts whose likelihoods decide: the options themselves, or their letters."""
+        options = question.options or ()
+        return options if self.choice == "options" else tuple(LETTERS[: len(options)])
+
+    @torch.inference_mode()
+    def scores(self, asked: Sequence[Asked]) -> list[list[float]]:
+        """Mean log-probability per token of every option of every question, in nats, in the order asked."""
+        found: list[list[float]] = [[] for _ in asked]
+        for rows in batches(asked, self.batch_images):
+            rendered = [[self._scored(item) for item in row.asked] for row in rows]
+            packed = pack_options(rendered, self.mllm.pad)
+            hidden = self.mllm.hidden(packed, self._features(rows))
+            scores = option_scores(self.mllm.head, hidden, packed.answers)
+            for row, values in zip(rows, scores.tolist(), strict=True):
+                for place, item, options in zip(row.places, row.asked, values, strict=False):
+                    found[place] = options[: len(self.candidates(item.question))]
+        return found
+
+    @torch.inference_mode()
+    def answers(self, asked: Sequence[Asked]) -> list[str]:
+        """Greedy answers, in the order asked, of at most a few tokens more than the longest right answer."""
+        found = [""] * len(asked)
+        trained = [self.mllm.prompter.trained(a.question.prompt, a.question.answer, image=False) for a in asked]
+        longest = max((len(r.answers[0]) for r in trained), default=0) + SPARE_TOKENS
+        for rows in batches(asked, self.batch_images):
+            prompts = [[self._asked(item) for item in row.asked] for row in rows]
+            texts = iter(self._generate(prompts, self._features(rows), longest))
+            for row in rows:
+                for place in row.places:
+                    found[place] = next(texts)
+        return found
+
+    def _scored(self, item: Asked) -> Rendered:
+        question = item.question
+        return self.mllm.prompter.scored(
+            self.prompt(question), self.candidates(question), image=item.image is not None
+        )
+
+    def _asked(self, item: Asked) -> tuple[int, ...]:
+        return self.mllm.prompter.asked(self.prompt(item.question), image=item.image is not None)
+
+    def _features(self, rows: Sequence[Row]) -> Tensor | None:
+        images = [row.image for row in rows if row.image is not None]
+        return self.mllm.features(self.bank.pixels(images)) if images else None
+
+    def _generate(self, prompts: list[list[tuple[int, ...]]], features: Tensor | None, longest: int) -> list[str]:
+        """The prefix once per row, its cache shared by the row's questions, then token by token."""
+        flat = [ids for row in prompts for ids in row]
+        shared = min(common_prefix(flat), min(map(len, flat)) - 1)
+        cache = self._prefix_cache(torch.tensor(flat[0][:shared]), len(prompts), features)
+        cache.batch_select_indices(torch.tensor([i for i, row in enumerate(prompts) for _ in row]))
+        tails = [ids[shared:] for ids in flat]
+        width = max(map(len, tails))
+        ids = torch.tensor([(self.mllm.pad,) * (width - len(tail)) + tail for tail in tails])
+        mask = torch.tensor([[1] * shared + [0] * (width - len(tail)) + [1] * len(tail) for tail in tails])
+        done = torch.zeros(len(flat), dtype=torch.bool)
+        written: list[Tensor] = []
+        while len(written) < longest and not bool(done.all()):
+            positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+            output = self.mllm.language_model(
+                input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+            )
+            ids = self.mllm.head(output.last_hidden_state[:, -1]).argmax(dim=-1, keepdim=True)
+            ids[done] = self.mllm.pad
+            done |= ids[:, 0] == self.mllm.tokenizer.eos_token_id
+            written.append(ids)
+            mask = torch.cat([mask, torch.ones(len(flat), 1, dtype=mask.dtype)], dim=1)
+        texts = self.mllm.tokenizer.batch_decode(torch.cat(written, dim=1), skip_special_tokens=True)
+        return [text.strip() for text in texts]
+
+    def _prefix_cache(self, prefix: Tensor, rows: int, features: Tensor | None) -> DynamicCache:
+        inputs = self.mllm.prefix_embeddings(prefix, rows, features)
+        cache = DynamicCache(config=self.mllm.language_model.config)
+        self.mllm.language_model(inputs_embeds=inputs, past_key_values=cache, use_cache=True)
+        return cache

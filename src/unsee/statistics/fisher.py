@@ -1,0 +1,88 @@
+"""Diagonal Fisher information: mean over samples of squared per-sample gradients, in float32 (Eq. 9-10).
+
+As printed, Eq. 9 squares the gradient of a summed loss; the diagonal Fisher it cites is the mean of squared
+per-sample gradients, and that is what is computed here. Samples in a batch do not interact, so the weight gradient of
+sample b at a linear layer is delta_b^T x_b: one backward of the summed loss gives all of them.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Fisher = dict[str, Tensor]
+"""Parameter name -> float32 of the parameter's shape."""
+
+
+class PerSampleSquares:
+    """Adds up squared per-sample gradients of linear layers during backward passes.
+
+    Every layer must be applied once per forward to inputs [samples, tokens, in].
+    """
+
+    def __init__(self, layers: dict[str, nn.Linear]):
+        self.layers = layers
+        self.sums = {f"{name}.{leaf}": torch.zeros_like(p) for name, m in layers.items() for leaf, p in m.named_parameters()}
+        self._inputs: dict[str, Tensor] = {}
+        self._hooks: list[torch.utils.hooks.RemovableHandle] = []
+
+    def __enter__(self) -> "PerSampleSquares":
+        for name, layer in self.layers.items():
+            self._hooks += [
+                layer.register_forward_pre_hook(self._remember(name)),
+                layer.register_full_backward_hook(self._add(name)),
+            ]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def _remember(self, name: str) -> Callable[..., None]:
+        def hook(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            self._inputs[name] = inputs[0].detach()
+
+        return hook
+
+    def _add(self, name: str) -> Callable[..., None]:
+        def hook(layer: nn.Linear, _inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> None:
+            delta = outputs[0].float()
+            gradient = delta.transpose(1, 2) @ self._inputs[name].float()
+            self.sums[f"{name}.weight"] += gradient.square_().sum(dim=0)
+            if layer.bias is not None:
+                self.sums[f"{name}.bias"] += delta.sum(dim=1).square_().sum(dim=0)
+
+        return hook
+
+
+def diagonal_fisher(
+    layers: dict[str, nn.Linear],
+    losses: Iterable[Callable[[], tuple[Tensor, Tensor]]],
+    unit: Literal["image", "question"],
+) -> Fisher:
+    """F = mean over samples of (gradient of the sample's loss)^2.
+
+    Args:
+        layers: the linear layers whose weights and biases are measured, by full name.
+        losses: per batch a function that runs the forward and gives question losses [B, Q] and weights [B, Q] (1 for a
+            question, 0 for padding).
+        unit: a sample is one image with its questions (mean loss over them), or one question.
+    """
+    samples = 0
+    for parameter in [p for layer in layers.values() for p in layer.parameters()]:
+        parameter.requires_grad_(True)
+    with PerSampleSquares(layers) as squares:
+        for forward in losses:
+            questions, weights = forward()
+            inputs = [p for layer in layers.values() for p in layer.parameters()]
+            if unit == "image":
+                per_image = (questions * weights).sum(dim=1) / weights.sum(dim=1)
+                torch.autograd.grad(per_image.sum(), inputs)
+                samples += len(per_image)
+            else:
+                for column in range(questions.shape[1]):
+                    last = column + 1 == questions.shape[1]
+                    torch.autograd.grad((questions * weights)[:, column].sum(), inputs, retain_graph=not last)
+                samples += int(weights.sum())
+    return {name: total / samples for name, total in squares.sums.items()}

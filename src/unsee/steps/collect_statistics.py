@@ -1,0 +1,74 @@
+"""Activation and Fisher statistics of the vanilla model on the forget and the retain portraits (Eq. 6, 9).
+
+The qa sets contribute exactly zero: without an image neither the tower nor the projector runs. They are recorded as
+such, and left out of the work.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from unsee.benchmark.schema import ForgetRequest, load
+from unsee.mllm.families import Mllm
+from unsee.mllm.finetune import ImageBank
+from unsee.progress import progress
+from unsee.settings import StatisticsSettings
+from unsee.statistics.fisher import diagonal_fisher
+from unsee.statistics.importance import flatten, mean_absolute_activation
+from unsee.steps.models import open_model
+from unsee.storage import artifact
+from unsee.storage.artifact import write_json
+from unsee.tracking import Tracker
+from unsee.unlearning.trainer import only_tunable
+from unsee.unlearning.visual import Portraits
+
+ZERO_SETS = ("forget_qa", "retain_qa")
+
+
+def run(
+    settings: StatisticsSettings, benchmark: Path, forget: Sequence[str], model: Path, out: Path, tracker: Tracker
+) -> dict[str, float]:
+    """Write `importance.safetensors`, `fisher.safetensors` and `statistics.json` to `out`. Returns sample counts."""
+    data = load(benchmark)
+    request = ForgetRequest.resolve(data, forget)
+    mllm = open_model(model, None, settings.threads)
+    bank = ImageBank(mllm, data)
+    sets = {
+        "forget_vqa": Portraits(mllm, bank, data, request.forget),
+        "retain_vqa": Portraits(mllm, bank, data, request.retain),
+    }
+    facts = {"settings": settings.model_dump(), "forget": list(request.forget)}
+    with artifact.create(out, "statistics", facts):
+        batch = settings.batch_images
+        importance = {n: mean_absolute_activation(mllm, bank.pixels, p.images, batch) for n, p in sets.items()}
+        save_file(flatten(importance), out / "importance.safetensors")
+        fisher = {name: _fisher(mllm, portraits, settings, name) for name, portraits in sets.items()}
+        save_file({f"{s}/{n}": t for s, by_name in fisher.items() for n, t in by_name.items()}, out / "fisher.safetensors")
+        counts = {f"{name} images": len(portraits.images) for name, portraits in sets.items()}
+        write_json(out / "statistics.json", {"counts": counts, "zero_sets": ZERO_SETS, **facts})
+    tracker.log_params(settings.model_dump())
+    return {name: float(count) for name, count in counts.items()}
+
+
+def linear_layers(mllm: Mllm) -> dict[str, nn.Linear]:
+    """The tower MLPs' and the projector's linear layers, by full name."""
+    names = {name.rpartition(".")[0] for name in mllm.visual_parameters(None)}
+    return {name: module for name, module in mllm.model.named_modules() if name in names and isinstance(module, nn.Linear)}
+
+
+def _fisher(mllm: Mllm, portraits: Portraits, settings: StatisticsSettings, name: str) -> dict[str, Tensor]:
+    only_tunable(mllm.model, mllm.visual_parameters(None))
+
+    def losses() -> Iterator[Callable[[], tuple[Tensor, Tensor]]]:
+        images, batch = portraits.images, settings.batch_images
+        for start in progress(range(0, len(images), batch), f"Fisher information, {name}"):
+            yield lambda chunk=images[start : start + batch]: _forward(mllm, portraits, chunk)
+
+    return diagonal_fisher(linear_layers(mllm), losses(), settings.fisher_unit)
+
+
+def _forward(mllm: Mllm, portraits: Portraits, images: Sequence[str]) -> tuple[Tensor, Tensor]:
+    outputs = portraits.forward(images, mllm.features(portraits.bank.pixels(images)))
+    return outputs.losses, outputs.weights

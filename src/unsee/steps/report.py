@@ -1,0 +1,80 @@
+"""Step report: everything that was measured, as `summary.json` for programs and `report.html` for people."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from unsee.report import page
+from unsee.report.inputs import RunInputs, read_inputs
+from unsee.report.summary import build_summary, final_metrics, headline_metrics
+from unsee.storage import artifact
+from unsee.tracking import Tracker
+from unsee.tracking.mlflow import log_dataset, log_to_parent
+
+
+def run(
+    *,
+    benchmark: Path,
+    forget: Sequence[str],
+    settings: Mapping[str, str],
+    statistics: Path,
+    pruning: Path,
+    vanilla: Path,
+    retrained: Path | None,
+    unlearned: Path,
+    evaluations: Mapping[str, Path],
+    relearning: Path,
+    out: Path,
+    tracker: Tracker,
+) -> dict[str, float]:
+    """Write the report artifact of a run; metrics, parameters and files also go to the MLflow parent.
+
+    Args:
+        benchmark: benchmark artifact.
+        forget: ids that were to be forgotten; empty for the benchmark's own forget split.
+        settings: section name -> JSON, as `resolve_settings` returns it.
+        statistics: statistics artifact.
+        pruning: pruning artifact.
+        vanilla: model artifact before unlearning.
+        retrained: model artifact of the reference, None when it was not built.
+        unlearned: model artifact (a delta) after unlearning.
+        evaluations: evaluation artifacts by model name: vanilla, unlearned and, when built, retrained.
+        relearning: relearning artifact.
+        out: where the report artifact goes.
+        tracker: receives the report on the step's own run.
+
+    Returns:
+        The headline metrics: the paper's six columns, unseen photographs, distance, headroom and relearning gaps.
+
+    Raises:
+        UserError: an incomplete or damaged artifact.
+    """
+    models = {"vanilla": vanilla, "retrained": retrained, "unlearned": unlearned}
+    inputs = read_inputs(
+        benchmark=benchmark,
+        forget=forget,
+        settings=settings,
+        statistics=statistics,
+        pruning=pruning,
+        models={name: path for name, path in models.items() if path is not None},
+        evaluations=evaluations,
+        relearning=relearning,
+    )
+    summary = build_summary(inputs)
+    with artifact.create(out, "report", {"method": summary["method"], "seed": summary["seed"]}):
+        artifact.write_json(out / "summary.json", summary)
+        artifact.write_bytes(out / "report.html", page.render(inputs, summary).encode())
+    shown = headline_metrics(summary)
+    tracker.log_metrics(shown)
+    _log_parent(inputs, final_metrics(summary), [out / "summary.json", out / "report.html"])
+    for name, path in evaluations.items():
+        log_to_parent({}, artifacts=[path / "predictions.parquet"], folder=f"evaluation/{name}")
+    return shown
+
+
+def _log_parent(inputs: RunInputs, metrics: Mapping[str, float], files: Sequence[Path]) -> None:
+    """What pipeline runs are compared by in MLflow, and which people were data for what."""
+    people = {"forget": len(inputs.request.forget), "retain": len(inputs.request.retain)}
+    log_to_parent(metrics, {**inputs.settings, "forget_people": people["forget"]}, files)
+    for context, count in people.items():
+        source = inputs.benchmark.directory.as_uri()
+        log_dataset(inputs.benchmark.name, inputs.benchmark_digest, source, context, {"people": count})

@@ -1,0 +1,70 @@
+"""The command line: fast help, one sentence per error, exit codes."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from unsee import cli
+
+
+def unsee(capsys, monkeypatch, *arguments):
+    """Run the command line in this process: exit code, standard output, standard error."""
+    monkeypatch.setattr(sys, "argv", ["unsee", *arguments])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    out, err = capsys.readouterr()
+    return left.value.code, out, err
+
+
+def test_help_is_there_within_a_second_and_lists_the_commands():
+    started = time.monotonic()
+    shown = subprocess.run([sys.executable, "-m", "unsee.cli", "--help"], capture_output=True, text=True, check=True)
+    assert time.monotonic() - started < 1
+    assert all(command in shown.stdout for command in ("run", "bench", "benchmark", "model", "base", "pipeline"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--preset", "nowhere"], "nowhere"),
+        (["--set", "unlearn.beta"], "unlearn.beta"),
+        (["--set", "unlearn.colour=red"], "unlearn.colour"),
+        (["--method", "magic"], "magic"),
+        (["--config", "missing.yaml"], "missing.yaml"),
+        (["--benchmark", "missing"], "missing"),
+    ],
+)
+def test_run_refuses_impossible_settings_before_anything_starts(arguments, named, tmp_path, capsys, monkeypatch):
+    code, _, err = unsee(capsys, monkeypatch, "run", "--out", str(tmp_path / "out"), *arguments)
+    assert code == 2
+    assert named in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_out_that_is_a_file_is_refused(tmp_path, capsys, monkeypatch):
+    (tmp_path / "out").write_text("")
+    code, _, err = unsee(capsys, monkeypatch, "run", "--out", str(tmp_path / "out"))
+    assert code == 2
+    assert "give a directory" in err
+
+
+def test_debug_shows_the_traceback_wherever_it_stands(tmp_path, capsys, monkeypatch):
+    code, _, err = unsee(capsys, monkeypatch, "run", "--out", str(tmp_path / "out"), "--preset", "nowhere", "--debug")
+    assert code == 2
+    assert "Traceback" in err
+
+
+def test_an_unknown_layout_is_refused(tmp_path, capsys, monkeypatch):
+    code, _, err = unsee(capsys, monkeypatch, "benchmark", "import", "tarball", "src", "--out", str(tmp_path / "out"))
+    assert code == 2
+    assert "folder" in err
+
+
+def test_pipeline_compile_writes_the_yaml(tmp_path, capsys, monkeypatch):
+    code, out, _ = unsee(capsys, monkeypatch, "pipeline", "compile", "--out", str(tmp_path))
+    assert code == 0
+    assert out.strip() == str(tmp_path / "unlearn.yaml")
+    assert (tmp_path / "unlearn.yaml").exists()

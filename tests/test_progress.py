@@ -1,0 +1,44 @@
+"""Progress: a bar on a terminal, otherwise a line every few seconds."""
+
+import os
+import pty
+import sys
+
+import pytest
+
+from unsee import progress as module
+from unsee.progress import MARK, TERMINAL, progress
+
+
+@pytest.fixture
+def captured(monkeypatch, capsys):
+    """Output that is captured, as a pipeline step's is."""
+    monkeypatch.delenv(TERMINAL, raising=False)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
+    return capsys
+
+
+def test_items_pass_unchanged(captured):
+    assert list(progress(iter("abc"), "letters")) == ["a", "b", "c"]
+
+
+def test_without_a_terminal_there_is_a_line_with_what_is_left(captured, monkeypatch):
+    monkeypatch.setattr(module, "SECONDS_BETWEEN_LINES", 0.0)
+    list(progress([1, 2], "training"))
+    first, last = captured.readouterr().out.splitlines()
+    assert first.startswith(f"{MARK}training 1/2, ")
+    assert last.endswith("about 0 s left")
+
+
+def test_quick_work_prints_nothing(captured):
+    list(progress(range(1000), "training"))
+    assert captured.readouterr().out == ""
+
+
+def test_a_captured_step_draws_its_bar_on_the_terminal_it_was_named(captured, monkeypatch):
+    reader, writer = pty.openpty()
+    monkeypatch.setenv(TERMINAL, os.ttyname(writer))
+    monkeypatch.setenv("COLUMNS", "80")
+    list(progress(range(3), "training", total=3))
+    assert b"training" in os.read(reader, 4096)
+    assert captured.readouterr().out == ""
