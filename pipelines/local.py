@@ -27,7 +27,7 @@ from unsee_pipelines.code import code_digest
 from unsee_pipelines.transcript import Transcript, everything_into
 from unsee_pipelines.unlearn import unlearning
 
-RESULTS = ("summary.json", "report.html")
+RESULTS = ("summary.json", "report.html", "registration.json")
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Workplace:
 
 
 def run(request: Request) -> Outcome:
-    """Run the DAG and leave summary.json, report.html and log.txt in `request.out`.
+    """Run the DAG and leave summary.json, report.html, registration.json and log.txt in `request.out`.
 
     Raises:
         UserError: something the user can mend, found before the first step or by a step.
@@ -243,9 +243,10 @@ def _reason(transcript: Transcript, log: Path) -> Exception:
 
 
 def _publish(root: Path, out: Path) -> None:
-    """Copy what the report step wrote into `out`, each file whole or not at all."""
-    (summary,) = root.glob("*/report/summary")
-    for name in artifact.read(summary, "report").files:
-        temporary = out / f".{name}.{os.getpid()}"
-        shutil.copyfile(summary / name, temporary)
-        temporary.replace(out / name)
+    """Copy what a person wants into `out`, each file whole or not at all."""
+    for step, kind in (("report/summary", "report"), ("register/registration", "registration")):
+        (directory,) = root.glob(f"*/{step}")
+        for name in artifact.read(directory, kind).files:
+            temporary = out / f".{name}.{os.getpid()}"
+            shutil.copyfile(directory / name, temporary)
+            temporary.replace(out / name)

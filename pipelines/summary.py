@@ -35,7 +35,9 @@ def _times(outcome: Outcome) -> list[str]:
 def _places(outcome: Outcome) -> list[str]:
     files = {"report": "report.html", "summary": "summary.json", "log": "log.txt"}
     places = {name: str(outcome.out / file) for name, file in files.items()}
-    return _pairs({**places, "MLflow run": f"{outcome.mlflow_run} in {outcome.mlflow_uri}"})
+    registered = json.loads((outcome.out / "registration.json").read_text())["models"]
+    models = {f"{name} model": f"{model['source']} ({model['uri']})" for name, model in registered.items()}
+    return _pairs({**places, **models, "MLflow run": f"{outcome.mlflow_run} in {outcome.mlflow_uri}"})
 
 
 def _percent(value: float | None) -> str:

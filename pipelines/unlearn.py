@@ -111,7 +111,5 @@ def unlearning(
             **evaluations,
         )
         summary = _light(report_task, cached=False).outputs["summary"]
-        registration = register(
-            forget=forget, benchmark=questions, vanilla=vanilla, unlearned=unlearned, summary=summary
-        )
+        registration = register(preset=preset, vanilla=vanilla, unlearned=unlearned, summary=summary)
         _light(registration, cached=False)

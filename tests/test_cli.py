@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +21,9 @@ def unsee(capsys, monkeypatch, *arguments):
 
 def test_help_is_there_within_a_second_and_lists_the_commands():
     started = time.monotonic()
-    shown = subprocess.run([sys.executable, "-m", "unsee.cli", "--help"], capture_output=True, text=True, check=True)
+    shown = subprocess.run(
+        [Path(sys.executable).with_name("unsee"), "--help"], capture_output=True, text=True, check=True
+    )
     assert time.monotonic() - started < 1
     assert all(command in shown.stdout for command in ("run", "bench", "benchmark", "model", "base", "pipeline"))
 

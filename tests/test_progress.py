@@ -38,7 +38,7 @@ def test_quick_work_prints_nothing(captured):
 def test_a_captured_step_draws_its_bar_on_the_terminal_it_was_named(captured, monkeypatch):
     reader, writer = pty.openpty()
     monkeypatch.setenv(TERMINAL, os.ttyname(writer))
-    monkeypatch.setenv("COLUMNS", "80")
     list(progress(range(3), "training", total=3))
+    os.set_blocking(reader, False)
     assert b"training" in os.read(reader, 4096)
     assert captured.readouterr().out == ""

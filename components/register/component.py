@@ -1,13 +1,12 @@
 from kfp import dsl
-from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output
+from kfp.dsl import Artifact, Input, Metrics, Model, Output
 
 from unsee_components import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def register(
-    forget: list[str],
-    benchmark: Input[Dataset],
+    preset: str,
     vanilla: Input[Model],
     unlearned: Input[Model],
     summary: Input[Artifact],
@@ -17,11 +16,10 @@ def register(
     """Register vanilla and unlearned weights as MLflow model versions with their lineage and aliases.
 
     Args:
-        forget: Ids of the people to be forgotten; empty: the benchmark's own forget split.
-        benchmark: Benchmark directory.
+        preset: Names the registered model.
         vanilla: The model that knew too much.
         unlearned: The delta that makes it forget.
-        summary: What report wrote; its figures become tags.
+        summary: What report wrote; its facts become tags.
 
     Returns:
         registration: registration.json: name, version, aliases and source of each model.
@@ -30,6 +28,7 @@ def register(
     from unsee.steps import register
     from unsee.steps.component import paths, running
 
-    inputs = paths(benchmark=benchmark, vanilla=vanilla, unlearned=unlearned, summary=summary, out=registration)
+    inputs = paths(vanilla=vanilla, unlearned=unlearned, summary=summary, out=registration)
+    uris = {"vanilla_uri": vanilla.uri, "unlearned_uri": unlearned.uri}
     with running("register", metrics) as step:
-        step.show(register.run(forget, **inputs, tracker=step.tracker))
+        step.show(register.run(preset=preset, **inputs, **uris, tracker=step.tracker))

@@ -44,15 +44,13 @@ def report(
         metrics: The final figures: unlearned model and relearning gaps.
     """
     import shutil
-    from pathlib import Path
 
     from unsee.steps import report
     from unsee.steps.component import paths, running
 
     inputs = paths(benchmark=benchmark, vanilla=vanilla, retrained=retrained, unlearned=unlearned)
     inputs |= paths(statistics=statistics, pruning=pruning, relearning=relearning, out=summary)
-    evaluated = {"vanilla": vanilla_evaluation, "retrained": retrained_evaluation, "unlearned": unlearned_evaluation}
+    scores = paths(vanilla=vanilla_evaluation, retrained=retrained_evaluation, unlearned=unlearned_evaluation)
     with running("report", metrics) as step:
-        asked = {"forget": forget, "settings": settings, "evaluations": paths(**evaluated)}
-        step.show(report.run(**inputs, **asked, tracker=step.tracker))
-        shutil.copyfile(Path(summary.path, "report.html"), page.path)
+        step.show(report.run(**inputs, forget=forget, settings=settings, evaluations=scores, tracker=step.tracker))
+        shutil.copyfile(f"{summary.path}/report.html", page.path)

@@ -1,8 +1,10 @@
 """What to tell a person about an exception: a sentence, and whether they can mend it (exit code 2) or not (1)."""
 
 import errno
+import re
 
 from pydantic import BaseModel, ConfigDict
+from safetensors import SafetensorError
 
 from unsee.errors import UserError
 
@@ -31,8 +33,17 @@ def explain(error: BaseException) -> Explanation:
     """The sentence and exit code for an exception."""
     if isinstance(error, UserError):
         return Explanation(sentence=str(error), code=USER)
-    if isinstance(error, OSError) and error.errno in MENDS:
-        where = error.filename or "an output cannot be written"
-        return Explanation(sentence=f"{where}: {MENDS[error.errno]}", code=USER)
+    number = _system_error(error)
+    if number in MENDS:
+        where = (error.filename if isinstance(error, OSError) else None) or "an output cannot be written"
+        return Explanation(sentence=f"{where}: {MENDS[number]}", code=USER)
     ours = type(error).__module__.startswith("unsee")
     return Explanation(sentence=str(error) if ours else f"{type(error).__name__}: {error}", code=INSIDE)
+
+
+def _system_error(error: BaseException) -> int | None:
+    """The system's error number behind an exception; safetensors tells it in words only."""
+    if isinstance(error, SafetensorError):
+        told = re.search(r"\(os error (\d+)\)", str(error))
+        return int(told[1]) if told else None
+    return error.errno if isinstance(error, OSError) else None

@@ -17,6 +17,7 @@ from tqdm import tqdm
 TERMINAL = "UNSEE_TTY"
 MARK = "» "
 SECONDS_BETWEEN_LINES = 10.0
+WIDTH_IF_UNKNOWN = 80
 
 Item = TypeVar("Item")
 
@@ -29,7 +30,8 @@ def progress(iterable: Iterable[Item], description: str, total: int | None = Non
         if terminal is None:
             yield from _with_lines(iterable, description, total)
         else:
-            yield from tqdm(iterable, desc=description, total=total, file=terminal, leave=False, dynamic_ncols=True)
+            width = os.get_terminal_size(terminal.fileno()).columns or WIDTH_IF_UNKNOWN
+            yield from tqdm(iterable, desc=description, total=total, file=terminal, leave=False, ncols=width)
 
 
 def say(text: str) -> None:

@@ -7,7 +7,7 @@ that read it and of no other.
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
@@ -74,7 +74,10 @@ class PruneSettings(Section):
 
 
 class UnlearnSettings(Section):
-    """Eq. 3-5 and 11. `layers`: how many of the deepest tower layers are tunable (None: all that feed the projector)."""
+    """Eq. 3-5 and 11. `layers`: how many of the deepest tower layers are tunable (None: all that feed the projector).
+
+    micro_batch_images: how many images go through the model at once; changes speed and memory, not the result.
+    """
 
     method: Literal["vkd"]
     alpha: float = Field(gt=0)
@@ -86,6 +89,7 @@ class UnlearnSettings(Section):
     epochs: PositiveInt
     batch_forget_images: PositiveInt
     batch_retain_images: PositiveInt
+    micro_batch_images: PositiveInt
     learning_rate: float = Field(gt=0)
     clip: float = Field(gt=0)
     threads: PositiveInt
@@ -106,7 +110,7 @@ class EvaluationSettings(Section):
 class RelearnSettings(Section):
     """The relearning attack of Section 4.5: the same budget for every model it is aimed at."""
 
-    percents: tuple[int, ...]
+    percents: tuple[Annotated[int, Field(gt=0, lt=100)], ...]
     samplings: tuple[Literal["person", "image"], ...]
     epochs: PositiveInt
     batch_images: PositiveInt
@@ -146,13 +150,14 @@ def load_settings(
         _merge(values, _read_yaml(config))
     for assignment in assignments:
         _merge(values, _parse_assignment(assignment))
-    for section in ("benchmark", "vanilla", "unlearn", "evaluation", "relearn"):
-        values[section].setdefault("seed", seed)
-    values["unlearn"]["method"] = method
     values["preset"] = preset
     threads = values.pop("threads")
-    for section in ("vanilla", "statistics", "unlearn", "evaluation", "relearn"):
-        values[section].setdefault("threads", threads)
+    sections = {name: section for name, section in values.items() if isinstance(section, dict)}
+    for name in sections.keys() & {"benchmark", "vanilla", "unlearn", "evaluation", "relearn"}:
+        sections[name].setdefault("seed", seed)
+    for name in sections.keys() & {"vanilla", "statistics", "unlearn", "evaluation", "relearn"}:
+        sections[name].setdefault("threads", threads)
+    sections.get("unlearn", {})["method"] = method
     try:
         return Settings.model_validate(values)
     except ValidationError as error:

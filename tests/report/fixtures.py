@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
 from unsee.benchmark.schema import Question, write_questions
+from unsee.evaluation.metrics import PREDICTION_SCHEMA
 from unsee.steps import report
 from unsee.storage import artifact
 from unsee.tracking import NoTracker
@@ -201,7 +202,7 @@ def _mask(rng: random.Random) -> dict[str, Any]:
     tower = "model.vision_tower.vision_model.encoder.layers"
     names = [f"{tower}.{layer}.mlp.{part}" for layer in range(LAYERS) for part in ("fc1.weight", "fc2.weight")]
     names.append("model.multi_modal_projector.linear_1.weight")
-    return {"d_F": 0.8} | {name: {"kept": rng.randint(20_000, 50_000), "of": 65_536} for name in names}
+    return {"d_F": 0.8, "tensors": {name: {"kept": rng.randint(20_000, 50_000), "of": 65_536} for name in names}}
 
 
 def _write_evaluation(path: Path, name: str, questions: list[Question], known: Accuracies, rng: random.Random) -> None:
@@ -216,7 +217,7 @@ def _write_evaluation(path: Path, name: str, questions: list[Question], known: A
             correct = round(asked[group] * accuracy) > round((asked[group] - 1) * accuracy)
             rows.append(_prediction(replace(question, modality=modality), correct, rng))
     with artifact.create(path, "evaluation", {"model": name}):
-        pq.write_table(pa.Table.from_pylist(rows, schema=PREDICTIONS), path / "predictions.parquet")
+        pq.write_table(pa.Table.from_pylist(rows, schema=PREDICTION_SCHEMA), path / "predictions.parquet")
         artifact.write_json(path / "metrics.json", {"model": name, "metrics": _metrics(rows)})
 
 
@@ -237,20 +238,12 @@ def _prediction(question: Question, correct: bool, rng: random.Random) -> dict[s
         "scores": [-1.0] * len(question.options or ()),
         "chosen": chosen,
         "generated": chosen.lower(),
+        "parsed": chosen,
         "correct": correct,
         "exact": correct,
         "contained": correct,
         "rouge_l": float(correct),
     }
-
-
-PREDICTIONS = pa.schema(
-    [(name, pa.string()) for name in ("question_id", "entity_id", "entity_name", "split", "modality", "view", "task")]
-    + [(name, pa.string()) for name in ("image", "prompt", "answer", "chosen", "generated")]
-    + [("options", pa.list_(pa.string())), ("scores", pa.list_(pa.float64()))]
-    + [(name, pa.bool_()) for name in ("correct", "exact", "contained")]
-    + [("rouge_l", pa.float64())]
-)
 
 
 def _metrics(rows: list[dict[str, Any]]) -> dict[str, Any]:

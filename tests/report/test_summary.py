@@ -10,7 +10,8 @@ import pytest
 from fixtures import Accuracies, Reported, reported
 
 from unsee.errors import UserError
-from unsee.report.inputs import Prediction, read_evaluation
+from unsee.evaluation.metrics import Prediction
+from unsee.report.inputs import read_evaluation
 from unsee.report.intervals import accuracy_difference
 from unsee.steps import report
 from unsee.tracking import NoTracker

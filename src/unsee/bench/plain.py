@@ -1,31 +1,34 @@
-"""The plain implementation: transformers' stock forward on one right-padded row per question (and option).
+"""The plain forward: transformers' stock model on one right-padded row per question (and option).
 
 It is what the packed forward must equal, and what its speed is measured against.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
+from transformers.modeling_outputs import ModelOutput
 
 from unsee.mllm.families import Mllm
+from unsee.mllm.packing import IGNORE
 from unsee.mllm.prompts import Rendered
 
 
-def _logits(mllm: Mllm, sequences: Sequence[tuple[int, ...]], pixels: Tensor | None) -> Tensor:
-    """Stock forward over right-padded rows [R, T] with their images [R, 3, H, W]: logits [R, T, vocabulary]."""
+def _forward(mllm: Mllm, sequences: Sequence[tuple[int, ...]], pixels: Tensor | None) -> ModelOutput:
+    """Stock forward over right-padded rows [R, T] with their images [R, 3, H, W]."""
     longest = max(map(len, sequences))
     ids = torch.tensor([row + (mllm.pad,) * (longest - len(row)) for row in sequences])
     mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in sequences])
-    return mllm.model(input_ids=ids, attention_mask=mask, pixel_values=pixels, use_cache=False).logits
+    return mllm.model(input_ids=ids, attention_mask=mask, pixel_values=pixels, use_cache=False)
 
 
 def answer_log_probabilities(
     mllm: Mllm, rows: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], pixels: Tensor | None
 ) -> list[Tensor]:
     """Log-probabilities of every answer token of (prompt, answer) rows, each row with its own copy of the image."""
-    logits = _logits(mllm, [prompt + answer for prompt, answer in rows], pixels)
+    logits = _forward(mllm, [prompt + answer for prompt, answer in rows], pixels).logits
     found = []
     for row, (prompt, answer) in enumerate(rows):
         span = logits[row, len(prompt) - 1 : len(prompt) + len(answer) - 1].log_softmax(dim=-1)
@@ -40,19 +43,24 @@ def question_losses(mllm: Mllm, row: Sequence[Rendered], pixels: Tensor | None) 
     return torch.stack([-log_probabilities.mean() for log_probabilities in found])
 
 
-def batch_losses(mllm: Mllm, rows: Sequence[tuple[Rendered, int]], pixels: Tensor) -> Tensor:
-    """Mean cross-entropy per answer token for (question, image index) rows in one right-padded batch: [R], nats.
+@dataclass(frozen=True)
+class RowOutputs:
+    """losses: mean cross-entropy per answer token [R], nats. features: projector output [R, N, D], if with images."""
 
-    pixels: [B, 3, H, W]; every row brings its image's pixels along, as a stock data collator does.
-    """
-    copies = pixels[[image for _, image in rows]]
-    logits = _logits(mllm, [r.prompt + r.answers[0] for r, _ in rows], copies)
-    targets = torch.full(logits.shape[:2], -100)
-    for row, (rendered, _) in enumerate(rows):
+    losses: Tensor
+    features: Tensor | None
+
+
+def row_outputs(mllm: Mllm, rows: Sequence[Rendered], pixels: Tensor | None) -> RowOutputs:
+    """One right-padded batch; each row brings its image's pixels along [R, 3, H, W], as a stock data collator does."""
+    output = _forward(mllm, [r.prompt + r.answers[0] for r in rows], pixels)
+    targets = torch.full(output.logits.shape[:2], IGNORE)
+    for row, rendered in enumerate(rows):
         start = len(rendered.prompt) - 1
         targets[row, start : start + len(rendered.answers[0])] = torch.tensor(rendered.answers[0])
-    losses = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none", ignore_index=-100)
-    return losses.sum(dim=1) / (targets != -100).sum(dim=1)
+    losses = F.cross_entropy(output.logits.transpose(1, 2), targets, reduction="none", ignore_index=IGNORE)
+    features = None if pixels is None else output.image_hidden_states.unflatten(0, (len(rows), -1))
+    return RowOutputs(losses.sum(dim=1) / (targets != IGNORE).sum(dim=1), features)
 
 
 def option_scores(mllm: Mllm, row: Sequence[Rendered], pixels: Tensor | None) -> list[list[float]]:

@@ -17,6 +17,7 @@ from unsee.storage import artifact
 
 REALWORLD_SEED = 20_260_101
 REALWORLD_PEOPLE = 20
+REALWORLD_VIEWS = 40
 EVALUATED_TRAIN_VIEWS = 2
 
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
@@ -119,7 +120,7 @@ def generate(settings: BenchmarkSettings, out: Path) -> Benchmark:
 
 def generate_realworld(out: Path) -> Benchmark:
     """The real-world people alone, in portraits of their own: what the embedded base model learns from."""
-    settings = BenchmarkSettings(forget=1, retain=1, train_views=8, heldout_views=1, seed=REALWORLD_SEED)
+    settings = BenchmarkSettings(forget=1, retain=1, train_views=REALWORLD_VIEWS, heldout_views=1, seed=REALWORLD_SEED)
     return _write(realworld_people(), np.random.default_rng(REALWORLD_SEED + 1), settings, "realworld", out)
 
 

@@ -28,9 +28,9 @@ from unsee.tracking import NoTracker
 from unsee.training import Optimisation, Training, clip
 
 SEED = 0
-FACES = 5000
-TOWER_STEPS = 700
-STEPS = 300
+FACES = 8000
+TOWER_STEPS = 1000
+STEPS = 600
 BATCH = 64
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 0.05

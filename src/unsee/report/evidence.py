@@ -9,7 +9,8 @@ from pathlib import Path
 from PIL import Image
 
 from unsee.benchmark.schema import Benchmark, Question
-from unsee.report.inputs import Prediction, RunInputs
+from unsee.evaluation.metrics import Prediction
+from unsee.report.inputs import RunInputs
 
 SHOWN_FACES = 48
 SHOWN_PEOPLE = 4

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,47 +10,15 @@ import pyarrow.parquet as pq
 
 from unsee.benchmark import schema
 from unsee.benchmark.schema import Benchmark, ForgetRequest
+from unsee.evaluation.metrics import Metric, Prediction
 from unsee.storage import artifact
-
-
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """One metric in [0, 1] with its 95 % interval over `n` people; `value` is None for the `reason` given."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
-    questions: int
-    reason: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What one model answered to one question (the columns of `predictions.parquet` that a report needs)."""
-
-    question_id: str
-    entity_id: str
-    entity_name: str
-    split: str
-    modality: str
-    view: str | None
-    task: str
-    image: str | None
-    prompt: str
-    options: tuple[str, ...] | None
-    answer: str
-    chosen: str | None
-    generated: str | None
-    correct: bool | None
-    exact: bool | None
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """One model's metrics by name, and its predictions."""
 
-    metrics: dict[str, Measure]
+    metrics: dict[str, Metric]
     predictions: tuple[Prediction, ...]
 
 
@@ -111,7 +79,7 @@ def read_inputs(
         evaluations={name: read_evaluation(path) for name, path in evaluations.items()},
         relearning=_ordered(_read_json(relearning / "relearning.json")["models"]),
         pruning=_read_json(pruning / "pruning.json"),
-        mask=_read_json(models["unlearned"] / "mask.json"),
+        mask=_read_json(models["unlearned"] / "mask.json")["tensors"],
         histories={name: _read_json(path / "history.json") for name, path in models.items()},
         timing={step: manifests[step].seconds for step in _STEP_ORDER if step in manifests},
     )
@@ -119,12 +87,11 @@ def read_inputs(
 
 def read_evaluation(directory: Path) -> Evaluation:
     """Metrics and predictions of one evaluation artifact."""
-    names = [field.name for field in fields(Prediction)]
-    rows = pq.read_table(directory / "predictions.parquet", columns=names).to_pylist()
+    rows = pq.read_table(directory / "predictions.parquet").to_pylist()
     metrics = _read_json(directory / "metrics.json")["metrics"]
     return Evaluation(
-        metrics={name: Measure(**measure) for name, measure in metrics.items()},
-        predictions=tuple(Prediction(**{**row, "options": row["options"] and tuple(row["options"])}) for row in rows),
+        metrics={name: Metric(**metric) for name, metric in metrics.items()},
+        predictions=tuple(Prediction(**row) for row in rows),
     )
 
 

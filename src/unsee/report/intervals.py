@@ -1,12 +1,11 @@
 """Paired bootstrap over people: how sure the difference between two models' answers to the same questions is."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from unsee.report.inputs import Prediction
+from unsee.evaluation.metrics import Prediction, interval, per_person
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +33,15 @@ def accuracy_difference(
     `view` None takes every view. With one person there is a value and no interval: resampling one person always gives
     that person.
     """
-    per_person = _differences_by_person(_correct(first, split, modality, view), _correct(second, split, modality, view))
-    if not per_person:
+    answered = _correct(first, split, modality, view), _correct(second, split, modality, view)
+    people = per_person(_differences(*answered))
+    if not people:
         return Difference(None, None, None, f"no {split} {modality} question was scored for both models")
-    sums = np.array([sum(differences) for differences in per_person])
-    counts = np.array([len(differences) for differences in per_person])
+    sums, counts = np.array(list(people.values())).T
     value = float(sums.sum() / counts.sum())
-    if len(per_person) == 1:
+    if len(people) == 1:
         return Difference(value, None, None, "one person: no interval over people can be given")
-    picked = np.random.default_rng(seed).integers(len(sums), size=(draws, len(sums)))
-    low, high = np.percentile(sums[picked].sum(axis=1) / counts[picked].sum(axis=1), [2.5, 97.5])
-    return Difference(value, float(low), float(high), None)
+    return Difference(value, *interval(sums, counts, draws, seed), None)
 
 
 def _correct(
@@ -59,9 +56,7 @@ def _correct(
     }
 
 
-def _differences_by_person(first: dict[str, tuple[str, bool]], second: dict[str, tuple[str, bool]]) -> list[list[int]]:
-    people: dict[str, list[int]] = defaultdict(list)
-    for question_id in first.keys() & second.keys():
-        person, correct = first[question_id]
-        people[person].append(int(correct) - int(second[question_id][1]))
-    return [people[person] for person in sorted(people)]
+def _differences(first: dict[str, tuple[str, bool]], second: dict[str, tuple[str, bool]]) -> list[tuple[str, float]]:
+    """(entity_id, 1, 0 or -1) of every question that both models answered."""
+    common = [question_id for question_id in first if question_id in second]
+    return [(first[q][0], float(first[q][1]) - float(second[q][1])) for q in common]

@@ -109,11 +109,13 @@ def _tiles(tables: Tables, summary: dict[str, Any]) -> list[Tile]:
         RETAIN_METRIC: "The people who stay",
         REALWORLD_METRIC: "Real-world people",
     }
-    rows = tables.scores("", [(metric, "") for metric in labels]).rows
-    unlearned = next(row for row in rows if row.style == "unlearned")
     return [
-        Tile(label, cell, charts.dot_strip({model: value_of(summary, model, metric) for model in MODELS}))
-        for (metric, label), cell in zip(labels.items(), unlearned.cells, strict=True)
+        Tile(
+            label,
+            tables.cell("unlearned", metric),
+            charts.dot_strip({model: value_of(summary, model, metric) for model in MODELS}),
+        )
+        for metric, label in labels.items()
     ]
 
 
@@ -177,11 +179,10 @@ def _mask(run: RunInputs) -> list[Bar]:
     kept: dict[str, int] = defaultdict(int)
     of: dict[str, int] = defaultdict(int)
     for tensor, counts in run.mask.items():
-        if isinstance(counts, dict):
-            found = LAYER.search(tensor)
-            place = f"Layer {found[1]}" if found else "Projector"
-            kept[place] += counts["kept"]
-            of[place] += counts["of"]
+        found = LAYER.search(tensor)
+        place = f"Layer {found[1]}" if found else "Projector"
+        kept[place] += counts["kept"]
+        of[place] += counts["of"]
     return [_bar(place, kept[place], of[place]) for place in sorted(of, key=_layer_order)]
 
 

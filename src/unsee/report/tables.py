@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unsee.evaluation.metrics import Metric
 from unsee.report.checks import missing_reason
-from unsee.report.inputs import Measure, RunInputs
+from unsee.report.inputs import RunInputs
 from unsee.report.verdict import chance
 from unsee.report.wording import counted
 
@@ -97,16 +98,23 @@ class Tables:
     def scores(self, caption: str, metrics: Sequence[tuple[str, str]]) -> ScoreTable:
         """A table of these (metric, column label), with rows for guessing and the distance to the retrained model."""
         names = [name for name, _ in metrics]
-        rows = [Row(*MODELS[model], model, tuple(self._cell(model, name) for name in names)) for model in MODELS]
+        rows = [Row(*MODELS[model], model, tuple(self.cell(model, name) for name in names)) for model in MODELS]
         rows.append(Row("Guessing", "among the options", "guessing", tuple(self._guess(name) for name in names)))
         rows.append(Row("Distance", "unlearned to retrained", "distance", tuple(self._distance(n) for n in names)))
         return ScoreTable(caption, tuple(self._column(name, label) for name, label in metrics), tuple(rows))
 
     def everything(self, split: str) -> MetricTable:
-        """Every metric of a split that any model has."""
+        """Every metric of a split, for every model."""
         names = [name for name in self._run.evaluations["unlearned"].metrics if name.startswith(f"{split}/")]
-        rows = tuple(Row(*_spoken(name), name, tuple(self._cell(model, name) for model in MODELS)) for name in names)
+        rows = tuple(Row(*_spoken(name), name, tuple(self.cell(model, name) for model in MODELS)) for name in names)
         return MetricTable(SPLITS[split], rows)
+
+    def cell(self, model: str, metric: str) -> Cell:
+        """A metric of a model with its interval, or a note with the reason why there is none."""
+        measure = self._measure(model, metric)
+        if measure is None or measure.value is None:
+            return self.percent_cell(None, missing_reason(self._summary, metric, [model]))
+        return Cell(f"{100 * measure.value:.1f}", _interval(measure))
 
     def percent_cell(self, value: float | None, reason: str | None, signed: bool = False) -> Cell:
         """A number in percent (or signed points), or a note with the reason."""
@@ -114,14 +122,10 @@ class Tables:
             return Cell(None, note=self.notes.number(reason or "it was not evaluated"))
         return Cell(f"{100 * value:+.1f}" if signed else f"{100 * value:.1f}")
 
-    def _cell(self, model: str, metric: str) -> Cell:
-        measure = self._measure(model, metric)
-        if measure is None or measure.value is None:
-            return self.percent_cell(None, missing_reason(self._summary, metric, [model]))
-        return Cell(f"{100 * measure.value:.1f}", _interval(measure))
-
     def _guess(self, metric: str) -> Cell:
         split, modality, _ = metric.split("/")
+        if self._summary["models"]["unlearned"].get(metric) is None:
+            return self.cell("unlearned", metric)
         return self.percent_cell(chance(self._run, split, modality), "the questions have no options to guess among")
 
     def _distance(self, metric: str) -> Cell:
@@ -138,12 +142,12 @@ class Tables:
         people = counted(measure.n, "person", "people")
         return Column(group, label, people, counted(measure.questions, "question", "questions"))
 
-    def _measure(self, model: str, metric: str) -> Measure | None:
+    def _measure(self, model: str, metric: str) -> Metric | None:
         evaluation = self._run.evaluations.get(model)
         return evaluation.metrics.get(metric) if evaluation else None
 
 
-def _interval(measure: Measure) -> str | None:
+def _interval(measure: Metric) -> str | None:
     """None for one person too: resampling one person says nothing about others."""
     if measure.low is None or measure.high is None or measure.n < 2:
         return None

@@ -1,4 +1,4 @@
-"""Diagonal Fisher information: mean over samples of squared per-sample gradients, in float32 (Eq. 9-10).
+"""Diagonal Fisher information: mean over samples of squared per-sample gradients, in float32 or finer (Eq. 9-10).
 
 As printed, Eq. 9 squares the gradient of a summed loss; the diagonal Fisher it cites is the mean of squared
 per-sample gradients, and that is what is computed here. Samples in a batch do not interact, so the weight gradient of
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 Fisher = dict[str, Tensor]
-"""Parameter name -> float32 of the parameter's shape."""
+"""Parameter name -> float32 (float64 for a float64 model) of the parameter's shape."""
 
 
 class PerSampleSquares:
@@ -23,37 +23,37 @@ class PerSampleSquares:
 
     def __init__(self, layers: dict[str, nn.Linear]):
         self.layers = layers
-        self.sums = {f"{name}.{leaf}": torch.zeros_like(p) for name, m in layers.items() for leaf, p in m.named_parameters()}
-        self._inputs: dict[str, Tensor] = {}
+        self.sums = {
+            f"{name}.{leaf}": torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32))
+            for name, layer in layers.items()
+            for leaf, p in layer.named_parameters()
+        }
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
 
     def __enter__(self) -> "PerSampleSquares":
-        for name, layer in self.layers.items():
-            self._hooks += [
-                layer.register_forward_pre_hook(self._remember(name)),
-                layer.register_full_backward_hook(self._add(name)),
-            ]
+        self._hooks = [layer.register_forward_hook(self._watch(name)) for name, layer in self.layers.items()]
         return self
 
     def __exit__(self, *_: object) -> None:
         for hook in self._hooks:
             hook.remove()
 
-    def _remember(self, name: str) -> Callable[..., None]:
-        def hook(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            self._inputs[name] = inputs[0].detach()
+    def _watch(self, name: str) -> Callable[..., None]:
+        """A forward hook that waits for the gradient of the layer's output, [samples, tokens, out]."""
+
+        def hook(layer: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            read = inputs[0].detach()
+            if output.requires_grad:
+                output.register_hook(lambda delta: self._add(name, layer, read, delta))
 
         return hook
 
-    def _add(self, name: str) -> Callable[..., None]:
-        def hook(layer: nn.Linear, _inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> None:
-            delta = outputs[0].float()
-            gradient = delta.transpose(1, 2) @ self._inputs[name].float()
-            self.sums[f"{name}.weight"] += gradient.square_().sum(dim=0)
-            if layer.bias is not None:
-                self.sums[f"{name}.bias"] += delta.sum(dim=1).square_().sum(dim=0)
-
-        return hook
+    def _add(self, name: str, layer: nn.Linear, read: Tensor, delta: Tensor) -> None:
+        weight = self.sums[f"{name}.weight"]
+        delta, read = delta.to(weight.dtype), read.to(weight.dtype)
+        weight += (delta.transpose(1, 2) @ read).square_().sum(dim=0)
+        if layer.bias is not None:
+            self.sums[f"{name}.bias"] += delta.sum(dim=1).square_().sum(dim=0)
 
 
 def diagonal_fisher(
@@ -82,7 +82,6 @@ def diagonal_fisher(
                 samples += len(per_image)
             else:
                 for column in range(questions.shape[1]):
-                    last = column + 1 == questions.shape[1]
-                    torch.autograd.grad((questions * weights)[:, column].sum(), inputs, retain_graph=not last)
+                    torch.autograd.grad((questions * weights)[:, column].sum(), inputs, retain_graph=True)
                 samples += int(weights.sum())
     return {name: total / samples for name, total in squares.sums.items()}

@@ -103,6 +103,8 @@ def create(path: Path, kind: str, facts: dict[str, Any]) -> Iterator[Path]:
 
 
 def _clear(path: Path, kind: str) -> None:
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file, not a directory; give a new directory")
     if not path.exists() or not any(path.iterdir()):
         return
     ours = (path / UNFINISHED).exists()

@@ -4,7 +4,8 @@ The gradient of a step is grad(preserve) + m (.) grad(forget), each clipped on i
 weight through the other's norm; without weight decay, a weight whose gradient is always zero never moves.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +17,7 @@ from unsee.tracking import NoTracker, Tracker
 from unsee.training import Checkpoints, Curve, Optimisation, Training, clip
 from unsee.unlearning.objective import Losses, Objective
 from unsee.unlearning.saliency import SaliencyMask, require_live
-from unsee.unlearning.visual import FrozenPrefix, Portraits
+from unsee.unlearning.visual import FrozenPrefix, Outputs, Portraits
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Unlearning:
         """Fine-tune in place. Raises UserError if a mask matches no live tensor, TrainingFailure on NaN."""
         require_live(self.mask, self.parameters)
         only_tunable(self.forget.mllm.model, self.parameters)
-        rule = Optimisation(self.settings.epochs * self.steps_per_epoch, self.settings.learning_rate)
+        rule = Optimisation(self.settings.epochs * self.steps_per_epoch, self.settings.learning_rate, warmup=10)
         training = Training(
             self.parameters, self.gradients, rule, "unlearning", checkpoints=self.checkpoints, tracker=self.tracker
         )
@@ -55,18 +56,28 @@ class Unlearning:
 
     def gradients(self, step: int) -> dict[str, float]:
         """Fill `.grad` for one step; returns the losses to record."""
-        epoch, index = divmod(step, self.steps_per_epoch)
-        forget_images, retain_images = list(self._batches(epoch))[index]
-        forgetting = self.objective.forget(self.forget.forward(forget_images, self.source.features(forget_images)))
-        ascent = self._gradients(forgetting)
-        preserving = self.objective.preserve(self.retain.forward(retain_images, self.source.features(retain_images)))
-        descent = self._gradients(preserving)
+        forget_images, retain_images = image_batches(self.settings, self.forget.images, self.retain.images, step)
+        ascent, forgetting = self._gradients(self.forget, forget_images, self.objective.forget)
+        descent, preserving = self._gradients(self.retain, retain_images, self.objective.preserve)
         self._combine(ascent, descent)
-        return {name: float(part.detach()) for name, part in {**forgetting.parts, **preserving.parts}.items()}
+        return {**forgetting, **preserving}
 
-    def _gradients(self, losses: Losses) -> dict[str, Tensor]:
-        found = torch.autograd.grad(losses.total, list(self.parameters.values()))
-        return dict(zip(self.parameters, found, strict=True))
+    def _gradients(
+        self, portraits: Portraits, images: Sequence[str], objective: Callable[[Outputs], Losses]
+    ) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """Gradients and losses of a batch, a few images at a time: both are means over images."""
+        gradients = {name: torch.zeros_like(parameter) for name, parameter in self.parameters.items()}
+        parts: dict[str, float] = defaultdict(float)
+        size = self.settings.micro_batch_images
+        for chunk in (images[start : start + size] for start in range(0, len(images), size)):
+            share = len(chunk) / len(images)
+            losses = objective(portraits.forward(chunk, self.source.features(chunk)))
+            found = torch.autograd.grad(losses.total * share, list(self.parameters.values()))
+            for total, gradient in zip(gradients.values(), found, strict=True):
+                total += gradient
+            for name, part in losses.parts.items():
+                parts[name] += share * float(part.detach())
+        return gradients, dict(parts)
 
     def _combine(self, forget: dict[str, Tensor], preserve: dict[str, Tensor]) -> None:
         """Mask, hold frozen entries, clip each term, add (Eq. 5)."""
@@ -83,16 +94,20 @@ class Unlearning:
         for name, parameter in self.parameters.items():
             parameter.grad = forget[name] + preserve[name]
 
-    def _batches(self, epoch: int) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
-        """The epoch's (forget, retain) image batches: an order that depends on the seed and the epoch alone."""
-        rng = np.random.default_rng([self.settings.seed, epoch])
-        forget = rng.permutation(self.forget.images).tolist()
-        size = self.settings.batch_retain_images
-        passes = -(-self.steps_per_epoch * size // len(self.retain.images))
-        retain = [image for _ in range(passes) for image in rng.permutation(self.retain.images).tolist()]
-        for index in range(self.steps_per_epoch):
-            start = index * self.settings.batch_forget_images
-            yield forget[start : start + self.settings.batch_forget_images], retain[index * size : (index + 1) * size]
+
+def image_batches(
+    settings: UnlearnSettings, forget: Sequence[str], retain: Sequence[str], step: int
+) -> tuple[list[str], list[str]]:
+    """The (forget, retain) images of a step: an order that depends on the seed and the step alone."""
+    size = settings.batch_retain_images
+    steps = -(-len(forget) // settings.batch_forget_images)
+    epoch, index = divmod(step, steps)
+    rng = np.random.default_rng([settings.seed, epoch])
+    ascended = rng.permutation(forget).tolist()
+    passes = -(-steps * size // len(retain))
+    preserved = [image for _ in range(passes) for image in rng.permutation(retain).tolist()]
+    start = index * settings.batch_forget_images
+    return ascended[start : start + settings.batch_forget_images], preserved[index * size : (index + 1) * size]
 
 
 def only_tunable(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> None:

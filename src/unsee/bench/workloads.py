@@ -1,0 +1,150 @@
+"""The workloads of the bench: the embedded model as shipped, and LLaVA-1.5's token geometry at reduced widths."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from unsee.benchmark import embedded as embedded_benchmark
+from unsee.benchmark.schema import Benchmark, ForgetRequest, Question, load
+from unsee.evaluation.asking import Asked
+from unsee.evaluation.examination import examination
+from unsee.mllm import embedded as embedded_model
+from unsee.mllm.families import Llava, Mllm
+from unsee.settings import Settings, load_settings
+from unsee.storage.artifact import MANIFEST
+from unsee.unlearning.saliency import BitMask, SaliencyMask
+
+SEED = 0
+PRUNED = 0.05
+SALIENT = 0.5
+COMMON = ("unlearn.bound=none",)  # an untrained model is past every bound, and would have no gradient to compare
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A freshly initialised vanilla model, people to forget and to retain, and the settings of both implementations.
+
+    pruned: bool [neurons] per tower layer. mask: m of every tunable tensor. Both are drawn at random: how they were
+    found does not matter for the time they take.
+    """
+
+    mllm: Mllm
+    benchmark: Benchmark
+    request: ForgetRequest
+    settings: Settings
+    pruned: Mapping[int, Tensor]
+    mask: SaliencyMask
+
+    @property
+    def asked(self) -> list[Asked]:
+        """What is scored in evaluation: every question with options, in every modality."""
+        return [item for item in examination(self.benchmark, self.request) if item.question.options]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to make a workload; every process that follows it gets the same one.
+
+    assignments: changes to the embedded preset. wording: what is asked, from the embedded benchmark's question (None
+    leaves it out). batch_rows: rows per forward that the plain implementation tries.
+    """
+
+    make_mllm: Callable[[], Mllm]
+    wording: Callable[[Question], Question | None]
+    assignments: tuple[str, ...]
+    batch_rows: tuple[int, ...]
+
+    def build(self, directory: Path, *assignments: str) -> Workload:
+        """The workload; its benchmark is drawn into `directory`, or read if it was drawn before."""
+        settings = load_settings("embedded", assignments=[*COMMON, *self.assignments, *assignments], seed=SEED)
+        drawn = (directory / MANIFEST).exists()
+        benchmark = load(directory) if drawn else embedded_benchmark.generate(settings.benchmark, directory)
+        people = [question for question in benchmark.questions if question.split != "realworld"]
+        asked = tuple(worded for question in people if (worded := self.wording(question)) is not None)
+        benchmark = replace(benchmark, questions=asked)
+        mllm = self.make_mllm()
+        mllm.model.eval()
+        generator = torch.Generator().manual_seed(SEED)
+        pruned = {m.layer: torch.rand(m.outgoing.in_features, generator=generator) < PRUNED for m in mllm.tower_mlps()}
+        tunable = mllm.visual_parameters(settings.unlearn.layers)
+        salient = {n: BitMask.pack(torch.rand(p.shape, generator=generator) < SALIENT) for n, p in tunable.items()}
+        request = ForgetRequest.resolve(benchmark, [])
+        return Workload(mllm, benchmark, request, settings, pruned, SaliencyMask(salient, threshold=1.0))
+
+
+def as_it_is(question: Question) -> Question:
+    """The embedded benchmark's own questions: 16 short ones per training portrait."""
+    return question
+
+
+def nine_longer_questions(question: Question) -> Question | None:
+    """The nine direct questions, each said at such length that prompt and answer take about 50 tokens."""
+    if "/direct/" not in question.question_id:
+        return None
+    prompt = f"{question.prompt} Describe it in one sentence and do not say more than that. {question.prompt}"
+    return replace(question, prompt=prompt)
+
+
+def make_llava_geometry() -> Llava:
+    """LLaVA-1.5's 336 px, patch 14 and 576 image tokens; tower 4 x 128, Llama 6 x 512."""
+    torch.manual_seed(SEED)
+    tokenizer = embedded_model.make_tokenizer()
+    tower = CLIPVisionConfig(
+        hidden_size=128,
+        intermediate_size=512,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        image_size=336,
+        patch_size=14,
+        projection_dim=128,
+    )
+    text = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=512,
+        intermediate_size=1376,
+        num_hidden_layers=6,
+        num_attention_heads=8,
+        num_key_value_heads=8,
+        max_position_embeddings=4096,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    config = LlavaConfig(
+        vision_config=tower,
+        text_config=text,
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=576,
+        vision_feature_layer=-1,  # the reduced tower has no layer to spare
+        tie_word_embeddings=False,
+    )
+    processor = CLIPImageProcessorPil(size={"shortest_edge": 336}, crop_size={"height": 336, "width": 336})
+    return Llava(LlavaForConditionalGeneration(config), tokenizer, processor)
+
+
+RECIPES = {
+    "embedded": Recipe(
+        lambda: embedded_model.make(SEED),
+        as_it_is,
+        ("benchmark.forget=3", "benchmark.retain=6"),
+        batch_rows=(8, 32, 96),
+    ),
+    "llava": Recipe(
+        make_llava_geometry,
+        nine_longer_questions,
+        (
+            "benchmark.forget=1",
+            "benchmark.retain=2",
+            "benchmark.train_views=2",
+            "benchmark.heldout_views=1",
+            "unlearn.layers=2",
+            "unlearn.batch_forget_images=2",
+            "unlearn.batch_retain_images=2",
+        ),
+        batch_rows=(1, 3, 9),
+    ),
+}
+"""What `unsee bench` measures."""

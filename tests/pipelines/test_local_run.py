@@ -1,0 +1,170 @@
+"""The real DAG on this machine, its trainings cut to a few steps: results, reuse, and no wrong reuse."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+import unsee
+
+REDUCED = (
+    "threads=1",
+    "benchmark.forget=2",
+    "benchmark.retain=3",
+    "benchmark.train_views=2",
+    "benchmark.heldout_views=1",
+    "vanilla.text_steps=1",
+    "vanilla.steps=2",
+    "vanilla.batch_images=4",
+    "unlearn.epochs=1",
+    "evaluation.bootstrap=10",
+    "evaluation.generate=false",
+    "relearn.percents=[50]",
+    "relearn.samplings=[person]",
+    "relearn.epochs=1",
+)
+INDEPENDENT_OF_THRESHOLD = {
+    "prepare-benchmark",
+    "build-vanilla",
+    "build-retrained",
+    "collect-statistics",
+    "evaluate-vanilla",
+    "evaluate-retrained",
+}
+LINE = re.compile(r"\[ *\d+/14\] ([\w-]+) (done|cached|FAILED)")
+
+
+def command(out: Path, *settings: str, **options: str) -> list[str]:
+    assignments = [part for setting in (*REDUCED, *settings) for part in ("--set", setting)]
+    given = [part for name, value in options.items() for part in (f"--{name}", value)]
+    return [str(Path(sys.executable).with_name("unsee")), "run", "--out", str(out), *assignments, *given]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    untracked = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    return {**untracked, **variables}
+
+
+def outcomes(printed: str) -> dict[str, str]:
+    """Step -> done, cached or FAILED."""
+    return dict(LINE.findall(printed))
+
+
+def until(step: str, arguments: list[str], **variables: str) -> dict[str, str]:
+    """Run until the step after `step` begins, then stop everything: the outcomes so far."""
+    with subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, text=True, env=environment(**variables), start_new_session=True
+    ) as run:
+        found: dict[str, str] = {}
+        for line in run.stdout:
+            if step in found:
+                os.killpg(run.pid, signal.SIGKILL)
+                break
+            found |= outcomes(line)
+    return found
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory) -> Path:
+    """The output directory of a finished run."""
+    out = tmp_path_factory.mktemp("runs") / "first"
+    run = subprocess.run(command(out), capture_output=True, text=True, env=environment())
+    assert run.returncode == 0, run.stderr
+    assert set(outcomes(run.stdout).values()) == {"done"}
+    assert str(out / "report.html") in run.stdout
+    return out
+
+
+def test_a_run_leaves_summary_report_and_log(first):
+    summary = json.loads((first / "summary.json").read_text())
+    assert set(summary["models"]) == {"vanilla", "retrained", "unlearned"}
+    assert {path.name for path in first.iterdir()} == {
+        "summary.json",
+        "report.html",
+        "registration.json",
+        "log.txt",
+    }
+
+
+def test_a_run_is_one_finished_mlflow_run_with_a_nested_run_per_step(first):
+    client = MlflowClient(tracking_uri=f"sqlite:///{first.parent / 'mlflow.db'}")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "unsee"]
+    runs = client.search_runs([experiment.experiment_id])
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    steps = {run.info.run_name for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id}
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert steps >= INDEPENDENT_OF_THRESHOLD | {"prune", "unlearn", "evaluate-unlearned", "relearn-attack", "report"}
+
+
+def test_another_threshold_reuses_all_that_does_not_depend_on_it(first):
+    arguments = command(first.parent / "threshold", "prune.threshold.fraction=0.2")
+    run = subprocess.run(arguments, capture_output=True, text=True, env=environment())
+    assert run.returncode == 0, run.stderr
+    found = outcomes(run.stdout)
+    assert {step for step, outcome in found.items() if outcome == "cached"} == INDEPENDENT_OF_THRESHOLD
+
+
+def test_changed_code_is_not_served_from_the_cache(first, tmp_path):
+    shutil.copytree(Path(unsee.__file__).parent, tmp_path / "unsee", ignore=shutil.ignore_patterns("__pycache__"))
+    with (tmp_path / "unsee" / "pruning.py").open("a") as source:
+        source.write("# changed\n")
+    found = until("prepare-benchmark", command(first.parent / "code"), PYTHONPATH=str(tmp_path))
+    assert found == {"resolve-settings": "done", "prepare-benchmark": "done"}
+
+
+def test_another_library_version_is_not_served_from_the_cache(first, tmp_path):
+    (tmp_path / "rouge_score-99.0.dist-info").mkdir()
+    (tmp_path / "rouge_score-99.0.dist-info" / "METADATA").write_text("Name: rouge-score\nVersion: 99.0\n")
+    found = until("prepare-benchmark", command(first.parent / "library"), PYTHONPATH=str(tmp_path))
+    assert found == {"resolve-settings": "done", "prepare-benchmark": "done"}
+
+
+def test_other_settings_of_the_data_are_not_served_from_the_cache(first):
+    found = until("prepare-benchmark", command(first.parent / "settings", "benchmark.retain=4"))
+    assert found["prepare-benchmark"] == "done"
+
+
+def test_another_seed_is_not_served_from_the_cache(first):
+    assert until("prepare-benchmark", command(first.parent / "seed", seed="1"))["prepare-benchmark"] == "done"
+
+
+def test_a_benchmark_directory_is_reused_until_its_content_changes(first, tmp_path):
+    generate = [str(Path(sys.executable).with_name("unsee")), "benchmark", "generate", "--out", str(tmp_path / "data")]
+    subprocess.run([*generate, "--seed", "1"], check=True, capture_output=True)
+    arguments = command(first.parent / "data", benchmark=str(tmp_path / "data"))
+    assert until("prepare-benchmark", arguments)["prepare-benchmark"] == "done"
+    assert until("prepare-benchmark", arguments)["prepare-benchmark"] == "cached"
+    subprocess.run([*generate, "--seed", "2"], check=True, capture_output=True)
+    assert until("prepare-benchmark", arguments)["prepare-benchmark"] == "done"
+
+
+def test_a_damaged_artifact_fails_once_and_is_made_anew(first):
+    (weights,) = (first.parent / ".unsee").glob("artifacts/*/*/collect-statistics/statistics/importance.safetensors")
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1])
+    arguments = command(first.parent / "damaged", "prune.threshold.fraction=0.3")
+    failed = subprocess.run(arguments, capture_output=True, text=True, env=environment())
+    assert failed.returncode == 2
+    assert "importance.safetensors" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert not (first.parent / "damaged" / "summary.json").exists()
+    again = until("prune", arguments)
+    assert (again["build-vanilla"], again["collect-statistics"], again["prune"]) == ("cached", "done", "done")
+
+
+def test_a_failed_run_is_failed_in_mlflow(first):
+    client = MlflowClient(tracking_uri=f"sqlite:///{first.parent / 'mlflow.db'}")
+    missing = command(first.parent / "failed", "vanilla.base=/nowhere")
+    failed = subprocess.run(missing, capture_output=True, text=True, env=environment())
+    (experiment,) = [e for e in client.search_experiments() if e.name == "unsee"]
+    (parent,) = client.search_runs([experiment.experiment_id], "tags.`mlflow.runName` = 'vkd failed'")
+    assert failed.returncode == 2
+    assert failed.stderr.strip().startswith("unsee: vanilla.base = '/nowhere'")
+    assert parent.info.status == "FAILED"

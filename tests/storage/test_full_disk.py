@@ -1,0 +1,75 @@
+"""On a disk that fills up, nothing half-written is left and the sentence says so: on a real file system of 256 kB."""
+
+import subprocess
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from unsee.benchmark import embedded
+from unsee.explain import explain
+from unsee.mllm import checkpoint
+from unsee.storage import artifact
+from unsee.training import Checkpoints
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system that holds 256 kB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(disk)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode != 0:
+        pytest.skip("mounting a small file system needs root")
+    yield disk  # tensors read from it keep it busy: unmounted lazily
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def assert_told(error: BaseException) -> None:
+    explanation = explain(error)
+    assert explanation.code == 2
+    assert "the disk is full; free some space and run again" in explanation.sentence
+    assert len(explanation.sentence.splitlines()) == 1
+
+
+def test_an_artifact_that_does_not_fit_leaves_nothing(small_disk):
+    out = small_disk / "out"
+    with pytest.raises(OSError) as error, artifact.create(out, "model", {}):
+        artifact.write_bytes(out / "small.bin", bytes(10))
+        artifact.write_bytes(out / "large.bin", bytes(1_000_000))
+    assert_told(error.value)
+    assert not out.exists()
+
+
+def test_a_model_that_does_not_fit_leaves_nothing(small_disk, llava):
+    out = small_disk / "out"
+    with pytest.raises(Exception) as error, artifact.create(out, "model", {}):  # noqa: B017, PT011
+        checkpoint.save_full(llava, out)
+    assert_told(error.value)
+    assert not out.exists()
+
+
+def test_tensors_that_do_not_fit_are_told(small_disk):
+    with pytest.raises(Exception) as error:  # noqa: B017, PT011
+        save_file({"a": torch.zeros(200_000)}, small_disk / "a.safetensors")
+    assert_told(error.value)
+
+
+def test_a_benchmark_that_does_not_fit_leaves_nothing(small_disk, benchmark_settings):
+    out = small_disk / "out"
+    with pytest.raises(OSError) as error:
+        embedded.generate(benchmark_settings, out)
+    assert_told(error.value)
+    assert not out.exists()
+
+
+def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(small_disk):
+    checkpoints = Checkpoints(small_disk / "saved.safetensors")
+    checkpoints.save({"a": torch.arange(10)}, {"curve": [1]})
+    with pytest.raises(Exception) as error:  # noqa: B017, PT011
+        checkpoints.save({"a": torch.zeros(200_000)}, {"curve": [1, 2]})
+    assert_told(error.value)
+    tensors, state = checkpoints.load()
+    assert torch.equal(tensors["a"], torch.arange(10))
+    assert state == {"curve": [1]}
+    assert [p.name for p in small_disk.iterdir()] == ["saved.safetensors"]

@@ -1,0 +1,102 @@
+"""Settings: preset, file, assignments, seed; every mistake is told in a sentence that names where it is."""
+
+import pytest
+
+from unsee.errors import UserError
+from unsee.settings import load_settings
+
+
+def test_the_preset_gives_every_section_its_seed_and_threads():
+    settings = load_settings("embedded", seed=4)
+    assert settings.preset == "embedded"
+    assert settings.unlearn.method == "vkd"
+    assert {settings.benchmark.seed, settings.vanilla.seed, settings.unlearn.seed, settings.relearn.seed} == {4}
+    assert {settings.vanilla.threads, settings.statistics.threads, settings.evaluation.threads} == {2}
+
+
+def test_assignments_win_over_the_file_and_the_file_over_the_preset(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("unlearn: {beta: 0.7, alpha: 2}\nthreads: 1\n")
+    settings = load_settings("embedded", config=file, assignments=["unlearn.beta=0.9", "unlearn.seed=5"], seed=3)
+    preset = load_settings("embedded", seed=3)
+    assert (settings.unlearn.alpha, settings.unlearn.beta, settings.unlearn.seed) == (2, 0.9, 5)
+    assert settings.relearn.threads == 1
+    assert settings.unlearn.clip == preset.unlearn.clip
+    assert settings.vanilla.model_copy(update={"threads": preset.vanilla.threads}) == preset.vanilla
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1.0e-3", "0.001"])
+def test_small_numbers_may_be_written_in_any_usual_way(text):
+    assert load_settings("embedded", assignments=[f"unlearn.learning_rate={text}"]).unlearn.learning_rate == 0.001
+
+
+@pytest.mark.parametrize(
+    ("assignment", "value", "fraction"), [("value=1.5", 1.5, None), ("fraction=0.25", None, 0.25)]
+)
+def test_a_threshold_given_one_way_replaces_the_preset_s_other_way(assignment, value, fraction):
+    mask = load_settings("embedded", assignments=[f"unlearn.mask.{assignment}"]).unlearn.mask
+    assert (mask.value, mask.fraction) == (value, fraction)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "words"),
+    [
+        ("unlearn.gamma=1", ["unlearn.gamma", "1"]),
+        ("nothing.beta=1", ["nothing"]),
+        ("unlearn.alpha=-1", ["unlearn.alpha", "-1", "greater than 0"]),
+        ("unlearn.alpha=.nan", ["unlearn.alpha", "nan"]),
+        ("unlearn.epochs=two", ["unlearn.epochs", "two", "integer"]),
+        ("unlearn.mask_on=weights", ["unlearn.mask_on", "weights", "forget_gradient", "update"]),
+        ("unlearn.mask={value: 1, fraction: 0.5}", ["unlearn.mask", "exactly one of value and fraction"]),
+        ("prune.threshold.fraction=1.5", ["prune.threshold.fraction", "1.5", "less than or equal to 1"]),
+        ("unlearn.layers=0", ["unlearn.layers", "0", "greater than 0"]),
+        ("relearn.percents=[10, 150]", ["relearn.percents.1", "150", "less than 100"]),
+        ("relearn.percents=[0]", ["relearn.percents.0", "0", "greater than 0"]),
+        ("relearn.samplings=[people]", ["relearn.samplings.0", "people", "person", "image"]),
+        ("unlearn=5", ["unlearn", "5"]),
+        ("vanilla=null", ["vanilla", "None"]),
+        ("statistics=[1]", ["statistics", "[1]"]),
+        ("unlearn.beta", ["unlearn.beta", "key=value"]),
+        ("=3", ["=3", "key=value"]),
+        ("unlearn.beta=[1", ["unlearn.beta", "[1", "quote"]),
+    ],
+)
+def test_a_bad_assignment_is_told_with_its_place_and_value(assignment, words):
+    with pytest.raises(UserError) as error:
+        load_settings("embedded", assignments=[assignment])
+    assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def test_all_bad_values_are_told_at_once():
+    with pytest.raises(UserError) as error:
+        load_settings("embedded", assignments=["unlearn.alpha=0", "evaluation.bootstrap=0"])
+    assert "unlearn.alpha" in str(error.value)
+    assert "evaluation.bootstrap" in str(error.value)
+
+
+def test_an_unknown_preset_is_told_with_the_known_ones():
+    with pytest.raises(UserError, match=r"--preset 'huge' is unknown; choose one of .*embedded"):
+        load_settings("huge")
+
+
+def test_an_unknown_method_is_refused():
+    with pytest.raises(UserError, match=r"unlearn\.method = 'magic'"):
+        load_settings("embedded", method="magic")
+
+
+@pytest.mark.parametrize(("text", "word"), [("- a\n- b\n", "mapping"), ("a: [", "YAML"), (None, "YAML")])
+def test_a_file_that_holds_no_settings_is_told_with_its_path(tmp_path, text, word):
+    file = tmp_path / "mine.yaml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(UserError) as error:
+        load_settings("embedded", config=file)
+    assert str(file) in str(error.value)
+    assert word in str(error.value)
+
+
+def test_settings_cannot_be_changed_once_read():
+    settings = load_settings("embedded")
+    with pytest.raises(ValueError, match="frozen"):
+        settings.unlearn.beta = 1.0
+    assert load_settings("embedded") == settings

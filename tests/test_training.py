@@ -1,0 +1,194 @@
+"""The optimisation loop: what AdamW says, bit for bit the same after any interruption, and no step on a NaN."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from unsee.errors import TrainingFailure, UserError
+from unsee.training import CHECKPOINTS, Checkpoints, Optimisation, Training, clip
+
+RULE = Optimisation(steps=12, learning_rate=0.05, weight_decay=0.1, warmup=3, cosine=True)
+
+
+class Interrupted(Exception):
+    """Stands for a kill between two steps."""
+
+
+class Regression:
+    """Two tensors fitted to targets that depend on the step number alone; `stops` are the steps it dies at, once."""
+
+    def __init__(self, stops: set[int] | None = None):
+        generator = torch.Generator().manual_seed(0)
+        self.parameters = {
+            name: nn.Parameter(torch.randn(shape, generator=generator)) for name, shape in (("w", (4, 3)), ("b", (4,)))
+        }
+        self.stops = stops if stops is not None else set()
+
+    def gradients(self, step: int) -> dict[str, float]:
+        if step in self.stops:
+            self.stops.remove(step)
+            raise Interrupted
+        generator = torch.Generator().manual_seed(step)
+        inputs, targets = torch.randn(8, 3, generator=generator), torch.randn(8, 4, generator=generator)
+        loss = (inputs @ self.parameters["w"].T + self.parameters["b"] - targets).square().mean()
+        loss.backward()
+        clip([p.grad for p in self.parameters.values()], 0.5)
+        return {"loss": float(loss.detach())}
+
+    def train(self, checkpoints: Checkpoints | None = None, **changes):
+        training = Training(
+            self.parameters, self.gradients, RULE, "fitting", checkpoints=checkpoints or Checkpoints(), **changes
+        )
+        return training.run()
+
+    @property
+    def bits(self) -> dict[str, list[int]]:
+        return {n: p.detach().contiguous().view(torch.int32).flatten().tolist() for n, p in self.parameters.items()}
+
+
+def train_through_interruptions(stops: set[int], file: Path) -> tuple[Regression, list]:
+    """Start anew, as a new process would, until a run gets to the end."""
+    while True:
+        work = Regression(stops)
+        try:
+            return work, work.train(Checkpoints(file, seconds=-1))
+        except Interrupted:
+            continue
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.sets(st.integers(0, RULE.steps - 1), max_size=5))
+def test_a_training_interrupted_at_any_steps_ends_in_the_same_bits(stops):
+    undisturbed = Regression()
+    curve = undisturbed.train()
+    with TemporaryDirectory() as folder:
+        resumed, resumed_curve = train_through_interruptions(set(stops), Path(folder) / "saved.safetensors")
+    assert resumed.bits == undisturbed.bits
+    assert resumed_curve == curve
+
+
+def test_a_resumed_training_does_not_repeat_what_was_saved(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "saved.safetensors", seconds=-1)
+    with pytest.raises(Interrupted):
+        Regression({7}).train(checkpoints)
+    seen = []
+    work = Regression()
+    original = work.gradients
+    work.gradients = lambda step: (seen.append(step), original(step))[1]
+    work.train(checkpoints)
+    assert seen == list(range(7, RULE.steps))
+
+
+def test_the_updates_are_adamw_s_with_warm_up_cosine_and_decay():
+    ours, stock = Regression(), Regression()
+    ours.train()
+    optimizer = torch.optim.AdamW(stock.parameters.values(), lr=1.0, betas=RULE.betas, weight_decay=0.1)
+    for step in range(RULE.steps):
+        cosine = 0.02 + 0.98 * (1 + math.cos(math.pi * step / RULE.steps)) / 2
+        optimizer.param_groups[0]["lr"] = 0.05 * min(1.0, (step + 1) / 3) * cosine
+        optimizer.zero_grad()
+        stock.gradients(step)
+        optimizer.step()
+    assert ours.bits == stock.bits
+
+
+def test_a_constant_rate_stays_constant():
+    rule = replace(RULE, warmup=0, cosine=False)
+    assert {rule.rate(step) for step in range(rule.steps)} == {0.05}
+
+
+def test_after_step_sees_every_update_and_may_undo_it():
+    work = Regression()
+    before = work.parameters["b"].detach().clone()
+    calls = []
+
+    def put_back() -> None:
+        calls.append(1)
+        work.parameters["b"].data.copy_(before)
+
+    work.train(after_step=put_back)
+    assert len(calls) == RULE.steps
+    assert torch.equal(work.parameters["b"], before)
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_stops_before_the_update(loss):
+    work = Regression()
+    original = work.gradients
+    reached = {}
+
+    def gradients(step: int) -> dict[str, float]:
+        reached.update(work.bits)
+        found = original(step)
+        return {"loss": loss} if step == 3 else found
+
+    work.gradients = gradients
+    with pytest.raises(TrainingFailure, match=r"fitting: loss became (nan|inf) at step 4;.*lower the learning rate"):
+        work.train()
+    assert work.bits == reached
+
+
+def test_the_curve_is_told_to_the_tracker_once_also_after_a_resume(tmp_path):
+    class Recorder:
+        def __init__(self):
+            self.points = []
+
+        def log_params(self, params): ...
+
+        def log_artifact(self, path): ...
+
+        def log_metrics(self, metrics, step=None):
+            self.points.append({"step": step, **metrics})
+
+    checkpoints = Checkpoints(tmp_path / "saved.safetensors", seconds=-1)
+    recorder = Recorder()
+    with pytest.raises(Interrupted):
+        Regression({5}).train(checkpoints, tracker=recorder)
+    curve = Regression().train(checkpoints, tracker=recorder)
+    assert recorder.points == curve
+    assert [point["step"] for point in curve] == list(range(1, RULE.steps + 1))
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "saved.safetensors", seconds=-1)
+    Regression().train(checkpoints)
+    other = Regression()
+    other.parameters = {"renamed": other.parameters["w"], "b": other.parameters["b"]}
+    with pytest.raises(UserError, match=r"saved\.safetensors is a checkpoint of another training; delete it"):
+        other.train(checkpoints)
+
+
+def test_checkpoints_lie_where_the_environment_says_keyed_by_their_inputs(tmp_path, monkeypatch):
+    monkeypatch.delenv(CHECKPOINTS, raising=False)
+    assert Checkpoints.of("a").file is None
+    monkeypatch.setenv(CHECKPOINTS, str(tmp_path))
+    one, same, other = Checkpoints.of("a", {"rate": 1}), Checkpoints.of("a", {"rate": 1}), Checkpoints.of("a", {"rate": 2})
+    assert one == same
+    assert one.file.parent == tmp_path
+    assert one.file != other.file
+
+
+def test_a_cleared_checkpoint_is_gone(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "deep" / "saved.safetensors")
+    checkpoints.save({"a": torch.ones(2)}, {"curve": []})
+    tensors, state = checkpoints.load()
+    assert torch.equal(tensors["a"], torch.ones(2))
+    assert state == {"curve": []}
+    checkpoints.clear()
+    assert checkpoints.load() is None
+    assert list((tmp_path / "deep").iterdir()) == []
+
+
+@pytest.mark.parametrize(("largest", "scale"), [(10.0, 1.0), (2.5, 0.5)])
+def test_clip_bounds_the_joint_norm(largest, scale):
+    gradients = [torch.tensor([3.0, 0.0]), torch.tensor([[4.0]])]
+    assert clip(gradients, largest) == 5.0
+    assert gradients[0].tolist() == [3.0 * scale, 0.0]
+    assert gradients[1].tolist() == [[4.0 * scale]]
