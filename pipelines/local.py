@@ -23,7 +23,7 @@ from unsee.steps.component import STOPPED
 from unsee.storage import artifact
 from unsee.tracking.mlflow import finish_parent, start_parent
 from unsee_pipelines.cache import drop_damaged
-from unsee_pipelines.code import code_digest
+from unsee_pipelines.code import code_digest, directory_digest
 from unsee_pipelines.transcript import Transcript, everything_into
 from unsee_pipelines.unlearn import unlearning
 
@@ -104,14 +104,14 @@ def run(request: Request) -> Outcome:
         method=request.method,
         seed=request.seed,
     )
-    arguments = pipeline_arguments(request)
+    arguments = pipeline_arguments(request, settings)
     place = Workplace(request.out.resolve())
     _make_room(place)
     with _environment(MLFLOW_TRACKING_URI=place.tracking_uri, UNSEE_CHECKPOINTS=str(place.checkpoints), **_terminal()):
         return _tracked_run(place, arguments, settings)
 
 
-def pipeline_arguments(request: Request) -> dict[str, Any]:
+def pipeline_arguments(request: Request, settings: Settings) -> dict[str, Any]:
     """The arguments of the DAG; a given benchmark and the forget request are checked here, before anything runs.
 
     Raises:
@@ -131,8 +131,16 @@ def pipeline_arguments(request: Request) -> dict[str, Any]:
         "benchmark_digest": digest,
         "forget": list(request.forget),
         "seed": request.seed,
-        "code_digest": code_digest(),
+        "code_digest": _identity(settings),
     }
+
+
+def _identity(settings: Settings) -> str:
+    """What the cache must know besides settings and data: the code, and a base model that is not part of it."""
+    base = Path(settings.vanilla.base)
+    if settings.vanilla.base == "embedded" or not base.is_dir():
+        return code_digest()
+    return artifact.digest_of([code_digest(), directory_digest(base)])
 
 
 def _make_room(place: Workplace) -> None:

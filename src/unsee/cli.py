@@ -25,6 +25,7 @@ app.add_typer(base_app, name="base")
 app.add_typer(pipeline_app, name="pipeline")
 
 Out = Annotated[Path, typer.Option(help="Directory to write to.")]
+Base = Annotated[Path | None, typer.Option(help="The model a delta was made from, if it is not where it was.")]
 
 
 @app.callback()
@@ -126,9 +127,7 @@ def model_describe(path: Path) -> None:
 
 
 @model_app.command("merge")
-def model_merge(
-    delta: Path, base: Annotated[Path, typer.Option(help="The model the delta was made from.")], out: Out
-) -> None:
+def model_merge(delta: Path, out: Out, base: Base = None) -> None:
     """Apply a delta to its base: a full model that plain transformers loads."""
     from unsee.mllm import inspect
 
@@ -137,11 +136,11 @@ def model_merge(
 
 
 @model_app.command("diff")
-def model_diff(first: Path, second: Path) -> None:
+def model_diff(first: Path, second: Path, base: Base = None) -> None:
     """Which tensors differ between two models, and by how much."""
     from unsee.mllm import inspect
 
-    typer.echo(inspect.diff(first, second))
+    typer.echo(inspect.diff(first, second, base))
 
 
 @base_app.command("build")
@@ -184,8 +183,6 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != DEBUG]
     try:
         app(arguments)
-    except KeyboardInterrupt:
-        sys.exit("interrupted")
     except Exception as error:
         if DEBUG in sys.argv:
             traceback.print_exc()

@@ -31,7 +31,9 @@ def select(ratios: Mapping[Key, Tensor], threshold: ThresholdSettings) -> Select
     if value is not None:
         chosen = {key: (ratio >= value) & (ratio > 0) for key, ratio in ratios.items()}
     total = sum(ratio.numel() for ratio in ratios.values())
-    return Selection(chosen, float("inf") if value is None else value, sum(int(c.sum()) for c in chosen.values()) / total)
+    return Selection(
+        chosen, float("inf") if value is None else value, sum(int(c.sum()) for c in chosen.values()) / total
+    )
 
 
 def _quantile(ratios: Mapping[Key, Tensor], fraction: float) -> float | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from unsee.errors import TrainingFailure, UserError
@@ -62,7 +62,7 @@ class Checkpoints:
         if self.file is None or not self.file.exists():
             return None
         with safe_open(self.file, framework="pt") as saved:
-            return {name: saved.get_tensor(name) for name in saved.keys()}, json.loads(saved.metadata()["state"])
+            return load_file(self.file), json.loads(saved.metadata()["state"])
 
     def clear(self) -> None:
         """Forget the saved state, once the result is published."""

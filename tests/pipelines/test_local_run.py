@@ -13,6 +13,8 @@ import pytest
 from mlflow import MlflowClient
 
 import unsee
+from unsee.benchmark import embedded
+from unsee.settings import BenchmarkSettings
 
 REDUCED = (
     "threads=1",
@@ -136,12 +138,13 @@ def test_another_seed_is_not_served_from_the_cache(first):
 
 
 def test_a_benchmark_directory_is_reused_until_its_content_changes(first, tmp_path):
-    generate = [str(Path(sys.executable).with_name("unsee")), "benchmark", "generate", "--out", str(tmp_path / "data")]
-    subprocess.run([*generate, "--seed", "1"], check=True, capture_output=True)
-    arguments = command(first.parent / "data", benchmark=str(tmp_path / "data"))
+    data = tmp_path / "data"
+    small = {"forget": 2, "retain": 3, "train_views": 2, "heldout_views": 1}
+    embedded.generate(BenchmarkSettings(**small, seed=1), data)
+    arguments = command(first.parent / "data", benchmark=str(data))
     assert until("prepare-benchmark", arguments)["prepare-benchmark"] == "done"
     assert until("prepare-benchmark", arguments)["prepare-benchmark"] == "cached"
-    subprocess.run([*generate, "--seed", "2"], check=True, capture_output=True)
+    embedded.generate(BenchmarkSettings(**small, seed=2), data)
     assert until("prepare-benchmark", arguments)["prepare-benchmark"] == "done"
 
 

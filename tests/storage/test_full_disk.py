@@ -4,6 +4,7 @@ import subprocess
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from unsee.benchmark import embedded
@@ -43,14 +44,14 @@ def test_an_artifact_that_does_not_fit_leaves_nothing(small_disk):
 
 def test_a_model_that_does_not_fit_leaves_nothing(small_disk, llava):
     out = small_disk / "out"
-    with pytest.raises(Exception) as error, artifact.create(out, "model", {}):  # noqa: B017, PT011
+    with pytest.raises(SafetensorError) as error, artifact.create(out, "model", {}):
         checkpoint.save_full(llava, out)
     assert_told(error.value)
     assert not out.exists()
 
 
 def test_tensors_that_do_not_fit_are_told(small_disk):
-    with pytest.raises(Exception) as error:  # noqa: B017, PT011
+    with pytest.raises(SafetensorError) as error:
         save_file({"a": torch.zeros(200_000)}, small_disk / "a.safetensors")
     assert_told(error.value)
 
@@ -66,7 +67,7 @@ def test_a_benchmark_that_does_not_fit_leaves_nothing(small_disk, benchmark_sett
 def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(small_disk):
     checkpoints = Checkpoints(small_disk / "saved.safetensors")
     checkpoints.save({"a": torch.arange(10)}, {"curve": [1]})
-    with pytest.raises(Exception) as error:  # noqa: B017, PT011
+    with pytest.raises(SafetensorError) as error:
         checkpoints.save({"a": torch.zeros(200_000)}, {"curve": [1, 2]})
     assert_told(error.value)
     tensors, state = checkpoints.load()

@@ -38,9 +38,7 @@ class Budget:
         return entity_id in self.people if self.sampling == "person" else image in self.images
 
 
-def draw_budget(
-    portraits: Mapping[str, Sequence[str]], sampling: Sampling, percent: int, seed: int
-) -> Budget | str:
+def draw_budget(portraits: Mapping[str, Sequence[str]], sampling: Sampling, percent: int, seed: int) -> Budget | str:
     """A share of the people with all their portraits, or of every person's portraits; or the reason why there is none.
 
     Args:
@@ -50,7 +48,7 @@ def draw_budget(
     if sampling == "person":
         count = round(len(portraits) * percent / 100)
         if count == 0 or count == len(portraits):
-            return f"{percent} % of {len(portraits)} forget people is {count or 'nobody'}: too few people for this sampling"
+            return f"{percent} % of {len(portraits)} forget people is {count or 'nobody'}: too few people"
         chosen = sorted(rng.choice(sorted(portraits), count, replace=False).tolist())
         return Budget(sampling, percent, tuple(i for p in chosen for i in portraits[p]), frozenset(chosen))
     total = sum(map(len, portraits.values()))
@@ -89,6 +87,7 @@ class RelearningAttack:
         only_tunable(self.mllm.model, dict(self.mllm.model.named_parameters()))
         curve = [self._measure(0, budget)]
         steps = -(-len(budget.images) // self.settings.batch_images)
+        done = 0
 
         def gradients(step: int) -> dict[str, float]:
             epoch, index = divmod(step, steps)
@@ -105,7 +104,6 @@ class RelearningAttack:
             if done % steps == 0:
                 curve.append(self._measure(done // steps, budget))
 
-        done = 0
         rule = Optimisation(self.settings.epochs * steps, self.settings.learning_rate, betas=(0.9, 0.999))
         parameters = dict(self.mllm.model.named_parameters())
         Training(parameters, gradients, rule, f"relearning {budget.percent} %", after_step).run()

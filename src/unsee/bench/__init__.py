@@ -1,1 +1,1 @@
-"""Speed and memory against the plain implementation, in one run; `plain` is also the reference the tests compare with."""
+"""Speed and memory against the plain implementation, in one run; `plain` is also the tests' reference."""

@@ -22,6 +22,7 @@ from unsee.unlearning.saliency import BitMask, SaliencyMask
 SEED = 0
 PRUNED = 0.05
 SALIENT = 0.5
+FIRST_VIEW = "/00.png/"
 COMMON = ("unlearn.bound=none",)  # an untrained model is past every bound, and would have no gradient to compare
 
 
@@ -29,7 +30,7 @@ COMMON = ("unlearn.bound=none",)  # an untrained model is past every bound, and 
 class Workload:
     """A freshly initialised vanilla model, people to forget and to retain, and the settings of both implementations.
 
-    pruned: bool [neurons] per tower layer. mask: m of every tunable tensor. Both are drawn at random: how they were
+    asked: the questions with options that evaluation scores. pruned: bool [neurons] per tower layer. mask: m of every tunable tensor. Both are drawn at random: how they were
     found does not matter for the time they take.
     """
 
@@ -39,11 +40,7 @@ class Workload:
     settings: Settings
     pruned: Mapping[int, Tensor]
     mask: SaliencyMask
-
-    @property
-    def asked(self) -> list[Asked]:
-        """What is scored in evaluation: every question with options, in every modality."""
-        return [item for item in examination(self.benchmark, self.request) if item.question.options]
+    asked: list[Asked]
 
 
 @dataclass(frozen=True)
@@ -51,11 +48,12 @@ class Recipe:
     """How to make a workload; every process that follows it gets the same one.
 
     assignments: changes to the embedded preset. wording: what is asked, from the embedded benchmark's question (None
-    leaves it out). batch_rows: rows per forward that the plain implementation tries.
+    leaves it out). examined: which of the examination's questions are scored. batch_rows: rows per forward that the plain implementation tries.
     """
 
     make_mllm: Callable[[], Mllm]
     wording: Callable[[Question], Question | None]
+    examined: Callable[[Asked], bool]
     assignments: tuple[str, ...]
     batch_rows: tuple[int, ...]
 
@@ -74,7 +72,8 @@ class Recipe:
         tunable = mllm.visual_parameters(settings.unlearn.layers)
         salient = {n: BitMask.pack(torch.rand(p.shape, generator=generator) < SALIENT) for n, p in tunable.items()}
         request = ForgetRequest.resolve(benchmark, [])
-        return Workload(mllm, benchmark, request, settings, pruned, SaliencyMask(salient, threshold=1.0))
+        scored = [a for a in examination(benchmark, request) if a.question.options and self.examined(a)]
+        return Workload(mllm, benchmark, request, settings, pruned, SaliencyMask(salient, threshold=1.0), scored)
 
 
 def as_it_is(question: Question) -> Question:
@@ -83,8 +82,8 @@ def as_it_is(question: Question) -> Question:
 
 
 def nine_longer_questions(question: Question) -> Question | None:
-    """The nine direct questions, each said at such length that prompt and answer take about 50 tokens."""
-    if "/direct/" not in question.question_id:
+    """The nine direct questions about each person's first portrait, prompt and answer about 50 tokens long."""
+    if "/direct/" not in question.question_id or (question.view == "train" and FIRST_VIEW not in question.question_id):
         return None
     prompt = f"{question.prompt} Describe it in one sentence and do not say more than that. {question.prompt}"
     return replace(question, prompt=prompt)
@@ -129,19 +128,21 @@ RECIPES = {
     "embedded": Recipe(
         lambda: embedded_model.make(SEED),
         as_it_is,
+        lambda asked: True,
         ("benchmark.forget=3", "benchmark.retain=6"),
         batch_rows=(8, 32, 96),
     ),
     "llava": Recipe(
         make_llava_geometry,
         nine_longer_questions,
+        lambda asked: asked.modality == "vqa" and asked.question.view == "heldout",
         (
             "benchmark.forget=1",
             "benchmark.retain=2",
             "benchmark.train_views=2",
             "benchmark.heldout_views=1",
             "unlearn.layers=2",
-            "unlearn.batch_forget_images=2",
+            "unlearn.batch_forget_images=1",
             "unlearn.batch_retain_images=2",
         ),
         batch_rows=(1, 3, 9),

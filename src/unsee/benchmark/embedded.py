@@ -83,9 +83,12 @@ class Person:
     face: Face
 
 
+REALWORLD: list[Split] = ["realworld"] * REALWORLD_PEOPLE
+
+
 def realworld_people() -> list[Person]:
     """The people whom the embedded base model knows from before."""
-    return _people(np.random.default_rng(REALWORLD_SEED), ["realworld"] * REALWORLD_PEOPLE, known=[])
+    return _people(np.random.default_rng(REALWORLD_SEED), REALWORLD, known=[])
 
 
 def _people(rng: np.random.Generator, splits: Sequence[Split], known: Sequence[Person]) -> list[Person]:

@@ -253,5 +253,5 @@ class _Canvas:
     def _box(self, left: float, top: float, right: float, bottom: float, fill: Color, radius: float = 0) -> None:
         self.pen.rounded_rectangle([self._at(left, top), self._at(right, bottom)], radius * self.unit, fill)
 
-    def _line(self, points: list[tuple[float, float]], fill: Color, width: float) -> None:
+    def _line(self, points: list[tuple[float, float]], fill: tuple[int, ...], width: float) -> None:
         self.pen.line([self._at(x, y) for x, y in points], fill, self._stroke(width))

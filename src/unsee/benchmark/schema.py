@@ -120,7 +120,9 @@ class ForgetRequest:
         unknown = [i for i in ids if i not in benchmark.entities]
         if unknown:
             known = ", ".join(list(benchmark.entities)[:5])
-            raise UserError(f"--forget names {', '.join(unknown)}, not in benchmark {benchmark.name} (its ids: {known}, …)")
+            raise UserError(
+                f"--forget names {', '.join(unknown)}, not in benchmark {benchmark.name} (its ids: {known}, …)"
+            )
         chosen = set(ids) or {q.entity_id for q in benchmark.questions if q.split == "forget"}
         if not chosen:
             raise UserError(
@@ -130,7 +132,9 @@ class ForgetRequest:
         real = benchmark.realworld - chosen
         retain = tuple(i for i in benchmark.entities if i not in chosen and i not in real)
         if not retain:
-            raise UserError(f"--forget names everyone in benchmark {benchmark.name}; leave at least one person to retain")
+            raise UserError(
+                f"--forget names everyone in benchmark {benchmark.name}; leave at least one person to retain"
+            )
         return cls(
             forget=tuple(i for i in benchmark.entities if i in chosen),
             retain=retain,
@@ -158,7 +162,9 @@ def load(directory: Path, *, verify: bool = True) -> Benchmark:
     manifest = artifact.read(directory, "benchmark", verify=verify)
     table = pq.read_table(directory / "questions.parquet")
     if missing := set(FEATURES) - set(table.column_names):
-        raise UserError(f"{directory / 'questions.parquet'} lacks the columns {sorted(missing)}; import the benchmark again")
+        raise UserError(
+            f"{directory / 'questions.parquet'} lacks the columns {sorted(missing)}; import the benchmark again"
+        )
     rows = table.select(list(FEATURES)).to_pylist()
     questions = tuple(Question(**{**row, "options": row["options"] and tuple(row["options"])}) for row in rows)
     return Benchmark(directory=directory, name=manifest.facts["name"], questions=questions)

@@ -59,7 +59,9 @@ def batches(asked: Sequence[Asked], batch_images: int) -> Iterator[list[Row]]:
 class Examiner:
     """Asks one model questions, without gradients."""
 
-    def __init__(self, mllm: Mllm, bank: ImageBank, batch_images: int, choice: Literal["options", "letter"] = "options"):
+    def __init__(
+        self, mllm: Mllm, bank: ImageBank, batch_images: int, choice: Literal["options", "letter"] = "options"
+    ):
         self.mllm, self.bank, self.batch_images, self.choice = mllm, bank, batch_images, choice
 
     def prompt(self, question: Question) -> str:
@@ -104,9 +106,7 @@ class Examiner:
 
     def _scored(self, item: Asked) -> Rendered:
         question = item.question
-        return self.mllm.prompter.scored(
-            self.prompt(question), self.candidates(question), image=item.image is not None
-        )
+        return self.mllm.prompter.scored(self.prompt(question), self.candidates(question), image=item.image is not None)
 
     def _asked(self, item: Asked) -> tuple[int, ...]:
         return self.mllm.prompter.asked(self.prompt(item.question), image=item.image is not None)

@@ -81,4 +81,3 @@ def _scorer() -> RougeScorer:
 def _rouge_l(text: str, answer: str) -> float:
     """ROUGE-L F with stemming."""
     return _scorer().score(answer, text)["rougeL"].fmeasure
-

@@ -43,7 +43,10 @@ _TEXTS = pa.list_(pa.string())
 PREDICTION_SCHEMA = pa.schema(
     {
         **dict.fromkeys(("question_id", "entity_id", "entity_name", "split", "modality", "view", "task"), pa.string()),
-        **{"image": pa.string(), "prompt": pa.string(), "options": _TEXTS, "scores": pa.list_(pa.float64())},
+        "image": pa.string(),
+        "prompt": pa.string(),
+        "options": _TEXTS,
+        "scores": pa.list_(pa.float64()),
         **dict.fromkeys(("answer", "chosen", "generated", "parsed"), pa.string()),
         **dict.fromkeys(("correct", "exact", "contained"), pa.bool_()),
         "rouge_l": pa.float64(),

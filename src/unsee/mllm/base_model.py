@@ -17,14 +17,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from unsee.benchmark import schema
 from unsee.benchmark.embedded import generate_realworld
 from unsee.benchmark.portraits import FEATURES, SHAPES, Face, draw_view, random_face
 from unsee.mllm import checkpoint, embedded
 from unsee.mllm.families import Llava, set_compute
 from unsee.mllm.finetune import Finetuning, TrainingRows, augment
 from unsee.settings import FinetuneSettings
-from unsee.tracking import NoTracker
 from unsee.training import Optimisation, Training, clip
 
 SEED = 0
@@ -69,7 +67,9 @@ def build(out: Path) -> None:
     checkpoint.save_full(mllm, out, dtype=torch.float16)
 
 
-def _optimise(parameters: dict[str, nn.Parameter], loss: Callable[[np.random.Generator], Tensor], steps: int, what: str) -> None:
+def _optimise(
+    parameters: dict[str, nn.Parameter], loss: Callable[[np.random.Generator], Tensor], steps: int, what: str
+) -> None:
     def gradients(step: int) -> dict[str, float]:
         value = loss(np.random.default_rng([SEED, steps, step]))
         value.backward()
@@ -104,8 +104,6 @@ def _train_whole(mllm: Llava, faces: GenericFaces) -> None:
         base="", text_steps=0, steps=STEPS, batch_images=BATCH // 2, questions_per_image=QUESTIONS,
         learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY, threads=2, seed=SEED,
     )  # fmt: skip
-    asked = [embedded.feature_question(feature) for feature in FEATURES]
-
     with TemporaryDirectory() as folder:
         benchmark = generate_realworld(Path(folder) / "realworld")
         work = Finetuning(mllm, benchmark, TrainingRows.of(benchmark), settings)

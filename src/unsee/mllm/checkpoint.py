@@ -4,7 +4,8 @@ Safetensors only; a delta names its base by sha256 and is never applied to anoth
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,20 +52,38 @@ def load_full(directory: Path) -> Mllm:
     """
     if not (directory / "config.json").exists():
         raise UserError(f"{directory} holds no config.json; give a Hugging Face model folder")
-    config = AutoConfig.from_pretrained(directory)
+    with _told(f"{directory}: config.json"):
+        config = AutoConfig.from_pretrained(directory)
     if not isinstance(config, LlavaConfig):
-        raise UserError(f"{directory}/config.json: model_type {config.model_type!r} is not supported; use a LLaVA model")
-    try:
+        raise UserError(
+            f"{directory}/config.json: model_type {config.model_type!r} is not supported; use a LLaVA model"
+        )
+    with _told(f"{directory}: the weights"):
         model = LlavaForConditionalGeneration.from_pretrained(directory, dtype=torch.float32, use_safetensors=True)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{directory}: the weights cannot be read ({error}); fetch or build the model again") from None
-    tokenizer = AutoTokenizer.from_pretrained(directory)
-    return Llava(model.eval(), tokenizer, CLIPImageProcessorPil.from_pretrained(directory))
+    with _told(f"{directory}: tokenizer or image processor"):
+        tokenizer = AutoTokenizer.from_pretrained(directory)
+        image_processor = CLIPImageProcessorPil.from_pretrained(directory)
+    return Llava(model.eval(), tokenizer, image_processor)
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """What transformers cannot read, in one sentence."""
+    try:
+        yield
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{what} cannot be read ({reason}); fetch or build the model again") from None
 
 
 def changed_tensors(model: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of `model` that differ from `base` in any bit."""
-    return {name: tensor.contiguous() for name, tensor in model.items() if not torch.equal(tensor, base[name])}
+    return {name: tensor.contiguous() for name, tensor in model.items() if not _same_bits(tensor, base[name])}
+
+
+def _same_bits(tensor: Tensor, other: Tensor) -> bool:
+    """Equality that tells 0 from -0, which pruning makes of each other."""
+    return torch.equal(tensor, other) and torch.equal(tensor.signbit(), other.signbit())
 
 
 def save_delta(mllm: Mllm, base: Path, directory: Path, *, method: str, seed: int, config: Mapping[str, Any]) -> int:
@@ -105,6 +124,8 @@ def load(directory: Path, base: Path | None = None) -> Mllm:
     except (SafetensorError, OSError) as error:
         raise UserError(f"{directory / DELTA} is damaged ({error}); run the unlearn step again") from None
     if sorted(changed) != facts["changed"]:
-        raise UserError(f"{directory / DELTA} does not hold the tensors {DELTA_FACTS} lists; run the unlearn step again")
+        raise UserError(
+            f"{directory / DELTA} does not hold the tensors {DELTA_FACTS} lists; run the unlearn step again"
+        )
     mllm.model.load_state_dict({**mllm.model.state_dict(), **changed})
     return mllm

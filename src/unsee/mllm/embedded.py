@@ -1,4 +1,4 @@
-"""The embedded model: transformers' real LLaVA class at 1.9 M parameters, with a byte-level BPE tokenizer of its own."""
+"""The embedded model: transformers' real LLaVA class at 1.9 M parameters, with its own byte-level BPE tokenizer."""
 
 from collections.abc import Iterator
 

@@ -5,6 +5,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from PIL import Image
@@ -75,7 +76,7 @@ class Mllm:
         raise NotImplementedError
 
     @property
-    def tower_layers(self) -> Sequence[nn.Module]:
+    def tower_layers(self) -> Sequence[Any]:
         """The tower's layers that feed the projector, shallow to deep."""
         raise NotImplementedError
 
@@ -150,7 +151,7 @@ class Llava(Mllm):
         return self.model.model.multi_modal_projector
 
     @property
-    def tower_layers(self) -> Sequence[nn.Module]:
+    def tower_layers(self) -> Sequence[Any]:
         layers = list(self.model.model.vision_tower.encoder.layers)
         chosen = self.model.config.vision_feature_layer
         return layers[: chosen if chosen >= 0 else len(layers) + 1 + chosen]
@@ -158,7 +159,9 @@ class Llava(Mllm):
     def tower_mlps(self, deepest: int | None = None) -> list[TowerMlp]:
         layers = list(enumerate(self.tower_layers))
         if deepest is not None and deepest > len(layers):
-            raise UserError(f"layers = {deepest}, but only {len(layers)} tower layers feed the projector; give at most that")
+            raise UserError(
+                f"layers = {deepest}, but only {len(layers)} tower layers feed the projector; give at most that"
+            )
         chosen = layers if deepest is None else layers[-deepest:]
         return [TowerMlp(index, (layer.mlp.fc1,), layer.mlp.fc2) for index, layer in chosen]
 

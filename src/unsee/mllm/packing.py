@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
@@ -69,8 +69,8 @@ class Packed:
 
     prefix: int64 [P] ids shared by all rows (image placeholders included). tokens: int64 [B, S]. positions: int64
     [B, S], counted from the end of the prefix. targets: int64 [B, S], the id to be predicted *at* each position, IGNORE
-    where nothing is asked. answers: int64 [B, Q, O, T, 2], (place in the row, id) of each token of each option, (-1, -1)
-    padded; O = 0 in training. weights: float [B, Q], 1 for a question and 0 for padding.
+    where nothing is asked. answers: int64 [B, Q, O, T, 2], (place in the row, id) of each token of each option, padded
+    with (-1, -1); O = 0 in training. weights: float [B, Q], 1 for a question and 0 for padding.
     """
 
     prefix: Tensor
@@ -133,9 +133,7 @@ def _tree_tokens(rendered: Rendered, prefix: int) -> tuple[int, ...]:
     return rendered.prompt[prefix:] + tuple(i for answer in rendered.answers for i in answer[:-1])
 
 
-def _fill_tree(
-    rendered: Rendered, asked: int, start: int, positions: Tensor, visible: Tensor, answers: Tensor
-) -> None:
+def _fill_tree(rendered: Rendered, asked: int, start: int, positions: Tensor, visible: Tensor, answers: Tensor) -> None:
     """Positions [block], visibility [L, L] and answer places [O, T, 2] of one block that begins at `start`."""
     first = asked
     for option, ids in enumerate(rendered.answers):
@@ -218,7 +216,9 @@ AttentionInterface.register(ATTENTION, packed_attention)
 AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 
-def hidden_states(language_model: nn.Module, packed: Packed, features: Tensor | None, image_token_id: int) -> Tensor:
+def hidden_states(
+    language_model: PreTrainedModel, packed: Packed, features: Tensor | None, image_token_id: int
+) -> Tensor:
     """Last hidden states of the blocks' tokens, [B, S, D].
 
     Args:
@@ -239,7 +239,7 @@ def hidden_states(language_model: nn.Module, packed: Packed, features: Tensor | 
 
 
 def prefix_embeddings(
-    language_model: nn.Module, prefix: Tensor, rows: int, features: Tensor | None, image_token_id: int
+    language_model: PreTrainedModel, prefix: Tensor, rows: int, features: Tensor | None, image_token_id: int
 ) -> Tensor:
     """Embeddings [rows, P, D] of the shared prefix ids [P], each row's image placeholders replaced by its features."""
     embedded = language_model.get_input_embeddings()(prefix).expand(rows, -1, -1)

@@ -60,7 +60,7 @@ class Prompter:
 
 def common_prefix(rows: Sequence[Sequence[int]]) -> int:
     """Length of the longest prefix that all rows share."""
-    first, last = min(rows), max(rows)
+    first, last = min(map(tuple, rows)), max(map(tuple, rows))
     for index, (left, right) in enumerate(zip(first, last, strict=False)):
         if left != right:
             return index

@@ -1,1 +1,1 @@
-"""What the vanilla model's neurons and weights do for whom: neuron importance (Eq. 6-7), Fisher information (Eq. 9-10)."""
+"""What neurons and weights do for whom: neuron importance (Eq. 6-7) and Fisher information (Eq. 9-10)."""

@@ -52,5 +52,3 @@ def base_directory(base: str) -> Path:
     if not directory.is_dir():
         raise UserError(f"vanilla.base = {base!r}: {directory} is no directory; give 'embedded' or a model folder")
     return directory
-
-

@@ -5,6 +5,7 @@ such, and left out of the work.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -45,7 +46,9 @@ def run(
         importance = {n: mean_absolute_activation(mllm, bank.pixels, p.images, batch) for n, p in sets.items()}
         save_file(flatten(importance), out / "importance.safetensors")
         fisher = {name: _fisher(mllm, portraits, settings, name) for name, portraits in sets.items()}
-        save_file({f"{s}/{n}": t for s, by_name in fisher.items() for n, t in by_name.items()}, out / "fisher.safetensors")
+        save_file(
+            {f"{s}/{n}": t for s, by_name in fisher.items() for n, t in by_name.items()}, out / "fisher.safetensors"
+        )
         counts = {f"{name} images": len(portraits.images) for name, portraits in sets.items()}
         write_json(out / "statistics.json", {"counts": counts, "zero_sets": ZERO_SETS, **facts})
     tracker.log_params(settings.model_dump())
@@ -55,7 +58,9 @@ def run(
 def linear_layers(mllm: Mllm) -> dict[str, nn.Linear]:
     """The tower MLPs' and the projector's linear layers, by full name."""
     names = {name.rpartition(".")[0] for name in mllm.visual_parameters(None)}
-    return {name: module for name, module in mllm.model.named_modules() if name in names and isinstance(module, nn.Linear)}
+    return {
+        name: module for name, module in mllm.model.named_modules() if name in names and isinstance(module, nn.Linear)
+    }
 
 
 def _fisher(mllm: Mllm, portraits: Portraits, settings: StatisticsSettings, name: str) -> dict[str, Tensor]:
@@ -64,7 +69,7 @@ def _fisher(mllm: Mllm, portraits: Portraits, settings: StatisticsSettings, name
     def losses() -> Iterator[Callable[[], tuple[Tensor, Tensor]]]:
         images, batch = portraits.images, settings.batch_images
         for start in progress(range(0, len(images), batch), f"Fisher information, {name}"):
-            yield lambda chunk=images[start : start + batch]: _forward(mllm, portraits, chunk)
+            yield partial(_forward, mllm, portraits, images[start : start + batch])
 
     return diagonal_fisher(linear_layers(mllm), losses(), settings.fisher_unit)
 

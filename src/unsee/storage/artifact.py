@@ -137,5 +137,7 @@ def read(path: Path, kind: str, *, verify: bool = True) -> Manifest:
             if not (path / name).is_file():
                 raise UserError(f"{path / name} is missing though {MANIFEST} lists it; run the step again")
             if file_digest(path / name) != expected:
-                raise UserError(f"{path / name} was changed or damaged (sha256 differs from {MANIFEST}); run the step again")
+                raise UserError(
+                    f"{path / name} was changed or damaged (sha256 differs from {MANIFEST}); run the step again"
+                )
     return manifest

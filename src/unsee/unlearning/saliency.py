@@ -59,7 +59,9 @@ def require_live(mask: SaliencyMask, parameters: Mapping[str, nn.Parameter]) -> 
     """
     if mask.masks.keys() != parameters.keys():
         differing = sorted(mask.masks.keys() ^ parameters.keys())
-        raise UserError(f"the saliency mask does not cover the tunable tensors ({differing[0]}); collect statistics again")
+        raise UserError(
+            f"the saliency mask does not cover the tunable tensors ({differing[0]}); collect statistics again"
+        )
     for name, parameter in parameters.items():
         if mask.masks[name].shape != parameter.shape:
             raise UserError(f"the saliency mask of {name} has another shape than the tensor; collect statistics again")

@@ -44,10 +44,13 @@ class Portraits:
     def __init__(self, mllm: Mllm, bank: ImageBank, benchmark: Benchmark, people: Collection[str]):
         self.mllm, self.bank = mllm, bank
         rows: dict[str, list[Rendered]] = defaultdict(list)
+        by_person: dict[str, dict[str, None]] = defaultdict(dict)
         for question in benchmark.select(role="train", modality="vqa"):
             if question.entity_id in people and question.image is not None:
+                by_person[question.entity_id][question.image] = None
                 rows[question.image].append(mllm.prompter.trained(question.prompt, question.answer, image=True))
         self.rows: Mapping[str, list[Rendered]] = dict(rows)
+        self.by_person = {person: tuple(images) for person, images in by_person.items()}
 
     @property
     def images(self) -> list[str]:

@@ -4,7 +4,7 @@ min  L_r,vqa + beta * L_VKD - alpha * m (.) L_f,vqa        (the qa terms have no
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -30,14 +30,8 @@ class Vkd:
         reached = torch.zeros_like(outputs.losses, dtype=torch.bool)
         if self.bound is not None:
             reached = outputs.answer_losses >= self.bound
-        ascended = Outputs(
-            outputs.images,
-            outputs.features,
-            torch.where(reached, outputs.losses.detach(), outputs.losses),
-            outputs.answer_tokens,
-            outputs.weights,
-        )
-        forget = mean_loss(ascended)
+        ascended = torch.where(reached, outputs.losses.detach(), outputs.losses)
+        forget = mean_loss(replace(outputs, losses=ascended))
         return Losses(-self.alpha * forget, {"forget_loss": forget})
 
     def preserve(self, outputs: Outputs) -> Losses:

@@ -1,0 +1,213 @@
+"""Models on disk: bit for bit what was saved, a delta only on its own base, and one sentence for what is damaged."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from unsee.errors import UserError
+from unsee.mllm import checkpoint, inspect
+from unsee.steps.models import open_model
+from unsee.storage import artifact
+
+CHANGED = "model.vision_tower.encoder.layers.3.mlp.fc1.weight"
+
+
+def same_bits(model, other):
+    """Whether two state dicts hold the same bits, signs of zeros and NaNs included."""
+    return model.keys() == other.keys() and all(
+        torch.equal(tensor.contiguous().view(torch.int32), other[name].contiguous().view(torch.int32))
+        for name, tensor in model.items()
+    )
+
+
+def save_delta(llava, base, directory):
+    return checkpoint.save_delta(llava, base, directory, method="vkd", seed=3, config={"alpha": 1.25})
+
+
+@pytest.fixture
+def base(llava, tmp_path):
+    """A vanilla model artifact."""
+    directory = tmp_path / "vanilla"
+    with artifact.create(directory, "model", {}):
+        checkpoint.save_full(llava, directory)
+    return directory
+
+
+@pytest.fixture
+def delta(llava, base, tmp_path):
+    """A delta artifact that changes two tensors; `llava` is what it stands for."""
+    directory = tmp_path / "unlearned"
+    with torch.no_grad():
+        llava.tower_mlps()[3].incoming[0].weight.mul_(1.5)
+        llava.projector.linear_1.bias[3] = -7.0
+    with artifact.create(directory, "model", {}):
+        assert save_delta(llava, base, directory) == 2
+    return directory
+
+
+def test_a_full_model_is_read_back_bit_for_bit(llava, base):
+    loaded = checkpoint.load(base)
+    assert same_bits(loaded.model.state_dict(), llava.model.state_dict())
+    assert not loaded.model.training
+    assert loaded.tokenizer.get_vocab() == llava.tokenizer.get_vocab()
+    assert loaded.tokenizer.chat_template == llava.tokenizer.chat_template
+
+
+def test_the_image_processor_is_read_back(llava, base, small_benchmark):
+    image = small_benchmark.image(next(q for q in small_benchmark.questions if q.image))
+    assert torch.equal(checkpoint.load(base).pixels([image]), llava.pixels([image]))
+
+
+def test_a_model_saved_in_half_precision_is_read_in_float32(llava, tmp_path):
+    checkpoint.save_full(llava, tmp_path / "half", dtype=torch.float16)
+    loaded = checkpoint.load(tmp_path / "half").model.state_dict()
+    assert {tensor.dtype for tensor in loaded.values()} == {torch.float32}
+    assert same_bits(loaded, {name: t.half().float() for name, t in llava.model.state_dict().items()})
+
+
+def test_a_delta_holds_what_changed_and_gives_the_model_back_bit_for_bit(llava, base, delta):
+    assert sorted(load_file(delta / checkpoint.DELTA)) == sorted([CHANGED, "model.multi_modal_projector.linear_1.bias"])
+    assert same_bits(checkpoint.load(delta, base).model.state_dict(), llava.model.state_dict())
+    assert same_bits(open_model(delta, base, 1).model.state_dict(), llava.model.state_dict())
+
+
+def test_a_delta_says_what_it_is_and_on_what(base, delta):
+    facts = json.loads((delta / checkpoint.DELTA_FACTS).read_text())
+    assert facts["base"] == {"uri": str(base), "sha256": checkpoint.weights_digest(base)}
+    assert (facts["method"], facts["seed"], facts["config"], facts["dtype"]) == ("vkd", 3, {"alpha": 1.25}, "float32")
+    assert facts["parent"] == facts["base"]["sha256"]
+
+
+def test_zeros_of_another_sign_are_a_change(llava, tmp_path):
+    bias = llava.projector.linear_1.bias.data.fill_(-0.0)
+    checkpoint.save_full(llava, tmp_path / "base")
+    bias.fill_(0.0)
+    assert save_delta(llava, tmp_path / "base", tmp_path / "delta") == 1
+    loaded = checkpoint.load(tmp_path / "delta", tmp_path / "base")
+    assert same_bits(loaded.model.state_dict(), llava.model.state_dict())
+
+
+def test_an_unchanged_model_is_an_empty_delta(llava, base, tmp_path):
+    assert save_delta(llava, base, tmp_path / "none") == 0
+    assert same_bits(checkpoint.load(tmp_path / "none", base).model.state_dict(), llava.model.state_dict())
+
+
+def test_a_base_that_moved_is_found_where_one_says(llava, base, delta, tmp_path):
+    moved = base.rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"is a delta on .*vanilla, which is not there; say where its base is with --base"):
+        checkpoint.load(delta)
+    assert same_bits(checkpoint.load(delta, moved).model.state_dict(), llava.model.state_dict())
+
+
+def test_a_delta_is_never_applied_to_another_base(llava, delta, tmp_path):
+    with torch.no_grad():
+        llava.head.weight[0, 0] += 1
+    checkpoint.save_full(llava, tmp_path / "other")
+    with pytest.raises(UserError, match=r"is a delta on another model than .*other \(sha256 differs\); give its own base"):
+        checkpoint.load(delta, tmp_path / "other")
+
+
+def flip(file, at):
+    content = bytearray(file.read_bytes())
+    content[at] ^= 0x10
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: flip(file, -5),
+        lambda file: flip(file, 2),
+        lambda file: file.write_bytes(file.read_bytes()[:-100]),
+        lambda file: file.write_bytes(b""),
+        lambda file: file.unlink(),
+    ],
+    ids=["flipped weight", "flipped header", "truncated", "empty", "missing"],
+)
+def test_any_damage_to_a_delta_artifact_is_told_in_one_sentence(base, delta, damage):
+    damage(delta / checkpoint.DELTA)
+    with pytest.raises(UserError, match=r"delta\.safetensors (was changed or damaged|is missing).*run the step again") as error:
+        open_model(delta, base, 1)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: flip(file, 2),
+        lambda file: file.write_bytes(file.read_bytes()[:-100]),
+        lambda file: file.write_bytes(b""),
+        lambda file: file.unlink(),
+    ],
+    ids=["flipped header", "truncated", "empty", "missing"],
+)
+def test_a_delta_outside_its_artifact_is_checked_as_far_as_its_format_allows(base, delta, damage):
+    damage(delta / checkpoint.DELTA)
+    with pytest.raises(UserError, match=r"delta\.safetensors is damaged .*run the unlearn step again"):
+        checkpoint.load(delta, base)
+
+
+def test_a_delta_that_lacks_a_listed_tensor_is_refused(base, delta):
+    tensors = load_file(delta / checkpoint.DELTA)
+    save_file({CHANGED: tensors[CHANGED].clone()}, delta / checkpoint.DELTA)
+    with pytest.raises(UserError, match=r"does not hold the tensors delta\.json lists; run the unlearn step again"):
+        checkpoint.load(delta, base)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda d: (d / "config.json").unlink(), r"holds no config\.json; give a Hugging Face model folder"),
+        (lambda d: (d / "config.json").write_text("{"), r"config\.json cannot be read .*not a valid JSON"),
+        (lambda d: (d / "config.json").write_text('{"model_type": "nonsense"}'), r"config\.json cannot be read .*nonsense"),
+        (lambda d: (d / "config.json").write_text('{"model_type": "bert"}'), r"model_type 'bert' is not supported"),
+        (lambda d: (d / "model.safetensors").write_bytes(b"12345678910"), r"the weights cannot be read"),
+        (
+            lambda d: (d / "model.safetensors").write_bytes((d / "model.safetensors").read_bytes()[:-10]),
+            r"the weights cannot be read",
+        ),
+        (lambda d: (d / "model.safetensors").unlink(), r"the weights cannot be read"),
+        (lambda d: (d / "tokenizer.json").write_text("{"), r"tokenizer or image processor cannot be read"),
+    ],
+    ids=["no config", "broken config", "unknown type", "other family", "no tensors", "cut", "no weights", "tokenizer"],
+)
+def test_a_folder_that_is_no_usable_model_is_told_in_a_sentence(base, damage, words):
+    damage(base)
+    with pytest.raises(UserError, match=words) as error:
+        checkpoint.load_full(base)
+    assert str(base) in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_pickled_weights_are_never_read(base):
+    weights = load_file(base / "model.safetensors")
+    (base / "model.safetensors").unlink()
+    torch.save(weights, base / "pytorch_model.bin")
+    with pytest.raises(UserError, match="the weights cannot be read"):
+        checkpoint.load_full(base)
+    with pytest.raises(UserError, match=r"holds no \*\.safetensors"):
+        checkpoint.weights_digest(base)
+
+
+def test_models_are_described(base, delta):
+    assert "full llava model" in inspect.describe(base)
+    described = inspect.describe(delta)
+    assert "delta by vkd, seed 3, 2 changed tensors (float32)" in described
+    assert CHANGED in described
+    assert str(base) in described
+
+
+def test_two_models_are_compared_by_tensor(base, delta):
+    told = inspect.diff(delta, base, base)
+    assert "2 of 105 tensors differ" in told
+    assert f"{CHANGED}: 100.0% of its entries, relative distance 0.500" in told
+
+
+def test_a_merged_model_is_a_full_one_with_the_same_bits(llava, base, delta, tmp_path):
+    inspect.merge(delta, base, tmp_path / "merged")
+    shutil.rmtree(base)
+    assert artifact.read(tmp_path / "merged", "model").facts["merged_from"] == str(delta)
+    assert same_bits(checkpoint.load(tmp_path / "merged").model.state_dict(), llava.model.state_dict())

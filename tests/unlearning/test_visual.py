@@ -1,0 +1,98 @@
+"""What cannot change is computed once, and equals the live forward; portraits bring their own questions only."""
+
+import pytest
+import torch
+from float64_pixels import see_in_float64
+
+from unsee.bench import plain
+from unsee.mllm.finetune import ImageBank
+from unsee.unlearning.visual import FrozenPrefix, Portraits
+
+
+@pytest.fixture
+def llava(llava64):
+    return see_in_float64(llava64)
+
+
+@pytest.fixture
+def people(small_benchmark):
+    return list(small_benchmark.entities)[:2]
+
+
+@pytest.fixture
+def portraits(llava, small_benchmark, people):
+    return Portraits(llava, ImageBank(llava, small_benchmark), small_benchmark, people)
+
+
+def relative(found, expected):
+    return float(((found - expected).norm() / expected.norm()).detach())
+
+
+@pytest.mark.parametrize("start", [0, 2, 4])
+def test_features_through_cached_layers_equal_the_live_forward(llava, portraits, start):
+    source = FrozenPrefix(llava, portraits.bank, start)
+    images = portraits.images
+    source.fill(images, batch=4)
+    expected = llava.features(portraits.bank.pixels(images[1:3]))
+    assert relative(source.features(images[1:3]), expected) <= 1e-12
+
+
+def test_features_follow_the_layers_that_are_tuned(llava, portraits):
+    source = FrozenPrefix(llava, portraits.bank, 2)
+    source.fill(portraits.images, batch=4)
+    before = source.features(portraits.images[:1])
+    with torch.no_grad():
+        llava.tower_mlps()[2].outgoing.weight.mul_(1.5)
+    after = source.features(portraits.images[:1])
+    assert relative(after, llava.features(portraits.bank.pixels(portraits.images[:1]))) <= 1e-12
+    assert relative(after, before) > 1e-3
+
+
+def test_the_teacher_s_features_are_the_model_s_at_that_time_and_stay(llava, portraits):
+    source = FrozenPrefix(llava, portraits.bank, 2)
+    source.fill(portraits.images, batch=4)
+    live = llava.features(portraits.bank.pixels(portraits.images)).detach()
+    teacher = source.snapshot(portraits.images, batch=4)
+    with torch.no_grad():
+        llava.tower_mlps()[3].outgoing.weight.zero_()
+    assert list(teacher) == portraits.images
+    assert relative(torch.stack(list(teacher.values())), live) <= 1e-12
+    assert not any(features.requires_grad for features in teacher.values())
+
+
+def test_images_are_cached_once(llava, portraits):
+    seen = []
+
+    class CountingBank:
+        def pixels(self, images):
+            seen.extend(images)
+            return portraits.bank.pixels(images)
+
+    source = FrozenPrefix(llava, CountingBank(), 2)
+    source.fill(portraits.images[:4], batch=3)
+    source.fill(portraits.images, batch=3)
+    assert seen == portraits.images
+
+
+def test_portraits_are_the_people_s_training_images_with_all_their_training_questions(portraits, small_benchmark, people):
+    expected = [q for q in small_benchmark.select(role="train", modality="vqa") if q.entity_id in people]
+    assert portraits.images == list(dict.fromkeys(q.image for q in expected))
+    assert len(portraits.images) == 6
+    assert sum(len(rows) for rows in portraits.rows.values()) == len(expected)
+    heldout = {q.image for q in small_benchmark.select(view="heldout")}
+    assert not heldout & set(portraits.images)
+
+
+def test_losses_and_token_counts_equal_the_plain_ones(llava, portraits):
+    portraits.rows = {image: rows[: 2 + i] for i, (image, rows) in enumerate(portraits.rows.items())}
+    images = portraits.images[:2]
+    with torch.no_grad():
+        pixels = portraits.bank.pixels(images)
+        outputs = portraits.forward(images, llava.features(pixels))
+        for i, image in enumerate(images):
+            rows = portraits.rows[image]
+            expected = plain.question_losses(llava, rows, pixels[i])
+            torch.testing.assert_close(outputs.losses[i, : len(rows)], expected, rtol=1e-8, atol=0)
+            assert outputs.answer_tokens[i, : len(rows)].tolist() == [len(row.answers[0]) for row in rows]
+    assert outputs.weights.tolist() == [[1, 1, 0], [1, 1, 1]]
+    assert outputs.images == tuple(images)
