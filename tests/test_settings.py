@@ -30,9 +30,7 @@ def test_small_numbers_may_be_written_in_any_usual_way(text):
     assert load_settings("embedded", assignments=[f"unlearn.learning_rate={text}"]).unlearn.learning_rate == 0.001
 
 
-@pytest.mark.parametrize(
-    ("assignment", "value", "fraction"), [("value=1.5", 1.5, None), ("fraction=0.25", None, 0.25)]
-)
+@pytest.mark.parametrize(("assignment", "value", "fraction"), [("value=1.5", 1.5, None), ("fraction=0.25", None, 0.25)])
 def test_a_threshold_given_one_way_replaces_the_preset_s_other_way(assignment, value, fraction):
     mask = load_settings("embedded", assignments=[f"unlearn.mask.{assignment}"]).unlearn.mask
     assert (mask.value, mask.fraction) == (value, fraction)

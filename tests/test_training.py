@@ -169,7 +169,11 @@ def test_checkpoints_lie_where_the_environment_says_keyed_by_their_inputs(tmp_pa
     monkeypatch.delenv(CHECKPOINTS, raising=False)
     assert Checkpoints.of("a").file is None
     monkeypatch.setenv(CHECKPOINTS, str(tmp_path))
-    one, same, other = Checkpoints.of("a", {"rate": 1}), Checkpoints.of("a", {"rate": 1}), Checkpoints.of("a", {"rate": 2})
+    one, same, other = (
+        Checkpoints.of("a", {"rate": 1}),
+        Checkpoints.of("a", {"rate": 1}),
+        Checkpoints.of("a", {"rate": 2}),
+    )
     assert one == same
     assert one.file.parent == tmp_path
     assert one.file != other.file

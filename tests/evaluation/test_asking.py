@@ -1,5 +1,7 @@
 """Answers and scores equal transformers' own: greedy generation and log-likelihood on one row per question."""
 
+import copy
+
 import pytest
 import torch
 from float64_pixels import see_in_float64
@@ -10,6 +12,7 @@ from unsee.bench.float64 import to_float64
 from unsee.benchmark.schema import Question
 from unsee.evaluation.asking import TEXT_ROW, Asked, Examiner, batches
 from unsee.mllm import base_model, checkpoint
+from unsee.mllm.families import Llava
 from unsee.mllm.finetune import ImageBank
 
 
@@ -41,11 +44,11 @@ def asked(small_benchmark):
 def generate(mllm, bank, item, longest):
     """transformers' generate with its own attention on one row."""
     prompt = mllm.prompter.asked(item.question.prompt, image=item.image is not None)
-    pixels = None if item.image is None else bank.pixels([item.image])
+    shown = {} if item.image is None else {"pixel_values": bank.pixels([item.image])}
     ids = torch.tensor([prompt])
     written = mllm.model.generate(
-        input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=pixels, do_sample=False,
-        max_new_tokens=longest, pad_token_id=mllm.pad, eos_token_id=mllm.tokenizer.eos_token_id,
+        input_ids=ids, attention_mask=torch.ones_like(ids), **shown, do_sample=False, max_new_tokens=longest,
+        pad_token_id=mllm.pad, eos_token_id=mllm.tokenizer.eos_token_id,
     )  # fmt: skip
     return mllm.tokenizer.decode(written[0, len(prompt) :], skip_special_tokens=True).strip()
 
@@ -53,10 +56,9 @@ def generate(mllm, bank, item, longest):
 @pytest.fixture(scope="module")
 def stock(base):
     """The same weights in a model that never heard of packing."""
-    model = LlavaForConditionalGeneration(base.model.config).double().eval()
+    model = LlavaForConditionalGeneration(copy.deepcopy(base.model.config)).double().eval()
     model.load_state_dict(base.model.state_dict())
-    model.set_attn_implementation("sdpa")
-    llava = type(base)(model, base.tokenizer, base.image_processor)
+    llava = Llava(model, base.tokenizer, base.image_processor)
     model.set_attn_implementation("sdpa")
     to_float64(llava)
     return llava
@@ -95,7 +97,9 @@ def test_in_letter_mode_options_are_listed_and_their_letters_scored(base, bank, 
     listed = "".join(f"\n{letter}: {option}" for letter, option in zip("ABCD", first.options, strict=True))
     assert prompt == f"{first.prompt}{listed}\nJust give ONE letter representing the answer directly."
     for item, scores in zip(items, examiner.scores(items), strict=True):
-        rendered = stock.prompter.scored(examiner.prompt(item.question), ["A", "B", "C", "D"], image=item.image is not None)
+        rendered = stock.prompter.scored(
+            examiner.prompt(item.question), ["A", "B", "C", "D"], image=item.image is not None
+        )
         pixels = None if item.image is None else bank.pixels([item.image])[0]
         with torch.no_grad():
             assert scores == pytest.approx(plain.option_scores(stock, [rendered], pixels)[0], rel=1e-8)
@@ -112,7 +116,9 @@ def test_a_question_is_answered_from_the_image_it_is_shown_with(base, bank, smal
     portraits = {q.entity_id: q for q in small_benchmark.select(role="eval", view="heldout", task="classification")}
     first, second = (portraits[i] for i in sorted(small_benchmark.realworld)[:2])
     examiner = Examiner(base, bank, 4)
-    scores = examiner.scores([Asked(first, "vqa", first.image), Asked(first, "vqa", second.image), Asked(first, "qa", None)])
+    scores = examiner.scores(
+        [Asked(first, "vqa", first.image), Asked(first, "vqa", second.image), Asked(first, "qa", None)]
+    )
     assert len({tuple(row) for row in scores}) == 3
 
 

@@ -46,7 +46,7 @@ def test_any_text_names_an_option_or_none(text):
     ("text", "normal"),
     [
         ("The  Old-Town!", "old town"), ("a", "a"), ("A", "a"), ("an apple", "apple"), ("Zoë", "zoë"), ("...", ""),
-        ("the the", "the"),
+        ("the the", "the"), ("A. Smith", "a smith"), ('"An" apple', "an apple"), ("(the cat)", "cat"), ("a !", "a"),
     ],
 )  # fmt: skip
 def test_case_punctuation_spaces_and_a_leading_article_do_not_count(text, normal):

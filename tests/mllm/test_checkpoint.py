@@ -97,7 +97,9 @@ def test_an_unchanged_model_is_an_empty_delta(llava, base, tmp_path):
 
 def test_a_base_that_moved_is_found_where_one_says(llava, base, delta, tmp_path):
     moved = base.rename(tmp_path / "elsewhere")
-    with pytest.raises(UserError, match=r"is a delta on .*vanilla, which is not there; say where its base is with --base"):
+    with pytest.raises(
+        UserError, match=r"is a delta on .*vanilla, which is not there; say where its base is with --base"
+    ):
         checkpoint.load(delta)
     assert same_bits(checkpoint.load(delta, moved).model.state_dict(), llava.model.state_dict())
 
@@ -106,7 +108,9 @@ def test_a_delta_is_never_applied_to_another_base(llava, delta, tmp_path):
     with torch.no_grad():
         llava.head.weight[0, 0] += 1
     checkpoint.save_full(llava, tmp_path / "other")
-    with pytest.raises(UserError, match=r"is a delta on another model than .*other \(sha256 differs\); give its own base"):
+    with pytest.raises(
+        UserError, match=r"is a delta on another model than .*other \(sha256 differs\); give its own base"
+    ):
         checkpoint.load(delta, tmp_path / "other")
 
 
@@ -129,7 +133,9 @@ def flip(file, at):
 )
 def test_any_damage_to_a_delta_artifact_is_told_in_one_sentence(base, delta, damage):
     damage(delta / checkpoint.DELTA)
-    with pytest.raises(UserError, match=r"delta\.safetensors (was changed or damaged|is missing).*run the step again") as error:
+    with pytest.raises(
+        UserError, match=r"delta\.safetensors (was changed or damaged|is missing).*run the step again"
+    ) as error:
         open_model(delta, base, 1)
     assert len(str(error.value).splitlines()) == 1
 
@@ -162,7 +168,10 @@ def test_a_delta_that_lacks_a_listed_tensor_is_refused(base, delta):
     [
         (lambda d: (d / "config.json").unlink(), r"holds no config\.json; give a Hugging Face model folder"),
         (lambda d: (d / "config.json").write_text("{"), r"config\.json cannot be read .*not a valid JSON"),
-        (lambda d: (d / "config.json").write_text('{"model_type": "nonsense"}'), r"config\.json cannot be read .*nonsense"),
+        (
+            lambda d: (d / "config.json").write_text('{"model_type": "nonsense"}'),
+            r"config\.json cannot be read .*nonsense",
+        ),
         (lambda d: (d / "config.json").write_text('{"model_type": "bert"}'), r"model_type 'bert' is not supported"),
         (lambda d: (d / "model.safetensors").write_bytes(b"12345678910"), r"the weights cannot be read"),
         (

@@ -58,7 +58,10 @@ def test_measuring_leaves_no_hooks_behind(llava, small_benchmark):
 
 def test_eq_7_divides_by_the_sum_of_the_other_sets():
     forget = {0: torch.tensor([1.0, 2.0]), 1: torch.tensor([6.0])}
-    others = [{0: torch.tensor([1.0, 3.0]), 1: torch.tensor([2.0])}, {0: torch.tensor([1.0, 1.0]), 1: torch.tensor([1.0])}]
+    others = [
+        {0: torch.tensor([1.0, 3.0]), 1: torch.tensor([2.0])},
+        {0: torch.tensor([1.0, 1.0]), 1: torch.tensor([1.0])},
+    ]
     found = unlearning_importance(forget, others)
     assert found[0].tolist() == [0.5, 0.5]
     assert found[1].tolist() == [2.0]
@@ -67,7 +70,9 @@ def test_eq_7_divides_by_the_sum_of_the_other_sets():
 def test_sets_in_which_the_tower_does_not_run_change_nothing():
     forget, retain = {0: torch.rand(5)}, {0: torch.rand(5)}
     zero = {0: torch.zeros(5)}
-    assert torch.equal(unlearning_importance(forget, [zero, retain, zero])[0], unlearning_importance(forget, [retain])[0])
+    assert torch.equal(
+        unlearning_importance(forget, [zero, retain, zero])[0], unlearning_importance(forget, [retain])[0]
+    )
 
 
 def test_a_neuron_silent_everywhere_is_not_important_and_one_silent_elsewhere_is_infinitely_so():

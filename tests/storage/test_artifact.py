@@ -142,7 +142,8 @@ def damage(out, how):
 
 
 @pytest.mark.parametrize(
-    ("how", "words"), [("flipped", "changed or damaged"), ("truncated", "changed or damaged"), ("missing", "is missing")]
+    ("how", "words"),
+    [("flipped", "changed or damaged"), ("truncated", "changed or damaged"), ("missing", "is missing")],
 )
 def test_a_damaged_file_is_named(tmp_path, how, words):
     out = write(tmp_path / "out")

@@ -59,7 +59,9 @@ def test_density_counts_salient_entries_per_tensor():
 
 
 def masks(**shapes):
-    return SaliencyMask({name: BitMask.pack(torch.ones(shape, dtype=torch.bool)) for name, shape in shapes.items()}, 1.0)
+    return SaliencyMask(
+        {name: BitMask.pack(torch.ones(shape, dtype=torch.bool)) for name, shape in shapes.items()}, 1.0
+    )
 
 
 PARAMETERS = {"fc1": nn.Parameter(torch.zeros(2, 3)), "fc2": nn.Parameter(torch.zeros(3))}

@@ -74,7 +74,9 @@ def test_images_are_cached_once(llava, portraits):
     assert seen == portraits.images
 
 
-def test_portraits_are_the_people_s_training_images_with_all_their_training_questions(portraits, small_benchmark, people):
+def test_portraits_are_the_people_s_training_images_with_all_their_training_questions(
+    portraits, small_benchmark, people
+):
     expected = [q for q in small_benchmark.select(role="train", modality="vqa") if q.entity_id in people]
     assert portraits.images == list(dict.fromkeys(q.image for q in expected))
     assert len(portraits.images) == 6

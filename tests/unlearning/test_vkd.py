@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from unsee.unlearning.vkd import Vkd, distillation_loss
 from unsee.unlearning.visual import Outputs, mean_loss
+from unsee.unlearning.vkd import Vkd, distillation_loss
 
 WEIGHTS = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]])
 TOKENS = torch.tensor([[2, 1, 0], [1, 3, 4]])
@@ -35,9 +35,7 @@ def test_losses_are_averaged_over_questions_then_images(outputs):
 
 def test_eq_4_is_the_squared_distance_relative_to_the_teacher_s_norm_per_image(outputs, teacher):
     stacked = torch.stack([teacher["a"], teacher["b"]])
-    expected = sum(
-        (outputs.features[i] - stacked[i]).pow(2).sum() / stacked[i].pow(2).sum() for i in range(2)
-    ) / 2
+    expected = sum((outputs.features[i] - stacked[i]).pow(2).sum() / stacked[i].pow(2).sum() for i in range(2)) / 2
     torch.testing.assert_close(distillation_loss(outputs.features, stacked), expected)
 
 

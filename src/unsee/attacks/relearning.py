@@ -55,7 +55,8 @@ def draw_budget(portraits: Mapping[str, Sequence[str]], sampling: Sampling, perc
     count = round(total * percent / 100)
     if count == 0 or count == total:
         return f"{percent} % of {total} forget portraits is {count or 'none'}: too few portraits for this sampling"
-    return Budget(sampling, percent, tuple(_spread(portraits, count, rng)), frozenset(portraits))
+    drawn = tuple(_spread(portraits, count, rng))
+    return Budget(sampling, percent, drawn, frozenset(p for p, images in portraits.items() if {*images} & {*drawn}))
 
 
 def _spread(portraits: Mapping[str, Sequence[str]], count: int, rng: np.random.Generator) -> list[str]:

@@ -9,15 +9,16 @@ LETTERS = string.ascii_uppercase
 
 def normalise(text: str) -> str:
     """Lower case, no punctuation, no leading article, single spaces."""
-    words = re.sub(r"[^\w\s]", " ", text.lower()).split()
-    return " ".join(words[1:] if len(words) > 1 and words[0] in ("a", "an", "the") else words)
+    bare = re.sub(r"^\W*(?:an?|the)\s+(?=.*\w)", "", text.lower(), flags=re.S)
+    return " ".join(re.sub(r"[^\w\s]", " ", bare).split())
 
 
 def parse_choice(text: str, options: Sequence[str]) -> int | None:
     """Index of the option a generated text names, or None.
 
     Accepted are a lone letter ("B", "(B)", "B."), "Answer: B" and the option's own text, alone or after a letter
-    ("B: night nurse"). Never the first character of a sentence: "An engineer" is not option A.
+    ("B: night nurse"). Never the first character of a sentence: "An engineer" is not option A, and "A: judge" names
+    nothing unless A is the judge.
     """
     stripped = text.strip()
     lettered = re.fullmatch(r"(?:answer\s*(?:is)?\s*:?\s*)?\(?([A-Za-z])\)?[.:]?(?:\s+(.+))?", stripped, re.I | re.S)
