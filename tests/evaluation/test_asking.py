@@ -31,7 +31,7 @@ def bank(base, small_benchmark):
 
 @pytest.fixture(scope="module")
 def asked(small_benchmark):
-    """Questions of all tasks about portraits of three people who are known and one who is not, mixed with by-name ones."""
+    """Questions of all tasks, about portraits and by name, of three people who are known and one who is not."""
     people = [*list(small_benchmark.realworld)[:3], "P001"]
     questions = [q for q in small_benchmark.select(role="eval") if q.entity_id in sorted(people)]
     chosen = [q for q in questions if q.view != "train"][::4]

@@ -61,8 +61,8 @@ def draw_budget(portraits: Mapping[str, Sequence[str]], sampling: Sampling, perc
 
 def _spread(portraits: Mapping[str, Sequence[str]], count: int, rng: np.random.Generator) -> list[str]:
     """`count` portraits, drawn from people in turn, so that everyone's share is equal up to one portrait."""
-    shuffled = {person: rng.permutation(images).tolist() for person, images in portraits.items()}
-    order = rng.permutation(sorted(shuffled)).tolist()
+    shuffled = {person: rng.permutation(portraits[person]).tolist() for person in sorted(portraits)}
+    order = rng.permutation(list(shuffled)).tolist()
     drawn: list[str] = []
     while len(drawn) < count:
         for person in order:

@@ -5,12 +5,14 @@ download), and rebuilt by `unsee base build`. Phase 1 stands in for CLIP's pre-t
 features of random faces. Phase 2 teaches the whole model to answer about such faces, and who the real-world people are.
 """
 
+import platform
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import resources
+from importlib import metadata, resources
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,17 +25,20 @@ from unsee.mllm import checkpoint, embedded
 from unsee.mllm.families import Llava, set_compute
 from unsee.mllm.finetune import Finetuning, TrainingRows, augment
 from unsee.settings import FinetuneSettings
+from unsee.storage.artifact import write_json
 from unsee.training import Optimisation, Training, clip
 
 SEED = 0
 FACES = 8000
 TOWER_STEPS = 1000
-STEPS = 600
+STEPS = 900
 BATCH = 64
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 0.05
-GENERIC_SHARE = 0.5
 QUESTIONS = 4
+THREADS = 2
+BUILD_FACTS = "build.json"
+LIBRARIES = ("numpy", "pillow", "tokenizers", "torch", "transformers")
 
 
 def shipped() -> Path:
@@ -56,8 +61,11 @@ class GenericFaces:
 
 
 def build(out: Path) -> None:
-    """Train the base model from scratch (about four minutes on two cores) and save it to `out`."""
-    set_compute(threads=2)
+    """Train the base model from scratch (about six minutes on two cores) and save it to `out`.
+
+    `build.json` beside the weights says on what they were trained: the same gives the same bits again.
+    """
+    set_compute(THREADS)
     mllm = embedded.make(SEED)
     faces = GenericFaces.draw(mllm, FACES)
     _train_tower(mllm, faces)
@@ -65,6 +73,27 @@ def build(out: Path) -> None:
     if out.exists():
         shutil.rmtree(out)
     checkpoint.save_full(mllm, out, dtype=torch.float16)
+    write_json(out / BUILD_FACTS, build_facts())
+
+
+def build_facts() -> dict[str, Any]:
+    """What decides about the last bits of the weights, here: library versions, processor and threads."""
+    return {
+        "versions": {name: metadata.version(name) for name in LIBRARIES},
+        "processor": {
+            "machine": platform.machine(),
+            "capability": torch.backends.cpu.get_cpu_capability(),
+            **_processor_name(Path("/proc/cpuinfo")),
+        },
+        "threads": THREADS,
+    }
+
+
+def _processor_name(cpuinfo: Path) -> dict[str, str]:
+    """Vendor and model of the first processor, as far as the system tells."""
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
+    return {key: told[key] for key in ("vendor_id", "model name") if key in told}
 
 
 def _optimise(
@@ -102,7 +131,7 @@ def _train_whole(mllm: Llava, faces: GenericFaces) -> None:
     """Half of each batch are features of random faces, half are the real-world people, with and without portraits."""
     settings = FinetuneSettings(
         base="", text_steps=0, steps=STEPS, batch_images=BATCH // 2, questions_per_image=QUESTIONS,
-        learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY, threads=2, seed=SEED,
+        learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY, threads=THREADS, seed=SEED,
     )  # fmt: skip
     with TemporaryDirectory() as folder:
         benchmark = generate_realworld(Path(folder) / "realworld")

@@ -15,10 +15,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, LlavaConfig, LlavaForConditionalGeneration
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.utils import logging as transformers_logging
 
 from unsee.errors import UserError
 from unsee.mllm.families import Llava, Mllm
 from unsee.storage.artifact import digest_of, file_digest, write_json
+
+transformers_logging.disable_progress_bar()
 
 DELTA = "delta.safetensors"
 DELTA_FACTS = "delta.json"

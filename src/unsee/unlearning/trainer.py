@@ -19,6 +19,8 @@ from unsee.unlearning.objective import Losses, Objective
 from unsee.unlearning.saliency import SaliencyMask, require_live
 from unsee.unlearning.visual import FrozenPrefix, Outputs, Portraits
 
+WARMUP = 10
+
 
 @dataclass(frozen=True)
 class Unlearning:
@@ -48,7 +50,7 @@ class Unlearning:
         """Fine-tune in place. Raises UserError if a mask matches no live tensor, TrainingFailure on NaN."""
         require_live(self.mask, self.parameters)
         only_tunable(self.forget.mllm.model, self.parameters)
-        rule = Optimisation(self.settings.epochs * self.steps_per_epoch, self.settings.learning_rate, warmup=10)
+        rule = Optimisation(self.settings.epochs * self.steps_per_epoch, self.settings.learning_rate, warmup=WARMUP)
         training = Training(
             self.parameters, self.gradients, rule, "unlearning", checkpoints=self.checkpoints, tracker=self.tracker
         )
