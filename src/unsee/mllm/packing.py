@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from unsee.mllm.prompts import Rendered, common_prefix
 
@@ -93,13 +94,38 @@ class Packed:
     weights: Tensor
 
     @cached_property
-    def read(self) -> tuple[Tensor, Tensor]:
-        """(row, place) of the tokens at which something is predicted: int64 [N] each."""
+    def reading(self) -> "Reading":
+        """Where something is predicted."""
         read = self.targets != IGNORE
         asked = self.answers[..., 0] >= 0
         read[asked.nonzero()[:, 0], self.answers[asked][:, 0]] = True
-        row, place = read.nonzero().unbind(dim=1)
-        return row, place
+        return Reading.of(read, self.layout)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The tokens whose last hidden state is read, at most R per row.
+
+    places: int64 [B, R], where in the row (0: none). taken: bool [B, R]. visible: bool [B, R, P + S], what of the prefix
+    and the blocks such a token sees.
+    """
+
+    places: Tensor
+    taken: Tensor
+    visible: Tensor
+
+    @classmethod
+    def of(cls, read: Tensor, layout: Layout) -> "Reading":
+        """The tokens marked in `read`, bool [B, S]."""
+        taken, places = read.sort(dim=1, descending=True, stable=True)
+        most = int(read.sum(dim=1).max())
+        taken, places = taken[:, :most], places[:, :most].where(taken[:, :most], 0)
+        rows = torch.arange(len(read))[:, None]
+        block, offset = layout.blocks[rows, places], layout.offsets[rows, places]
+        own = torch.zeros(*places.shape, read.shape[1], dtype=torch.uint8)
+        own.scatter_add_(2, layout.slots[rows, block], layout.visible[rows, block, offset].to(own.dtype))
+        prefix = torch.ones(*places.shape, layout.prefix, dtype=torch.bool)
+        return cls(places, taken, torch.cat([prefix, own > 0], dim=2))
 
 
 def pack_training(rows: Sequence[Sequence[Rendered]], pad: int) -> Packed:
@@ -193,25 +219,17 @@ def packed_attention(
     attention_mask: Tensor | None,
     *,
     packing: Layout | None = None,
-    blocks_only: bool = False,
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """Attention over a packed row; with no `packing` it is transformers' own SDPA.
-
-    Args:
-        query: [B, heads, P + S, d].
-        blocks_only: leave the prefix's own attention out (zero), where nobody reads it.
-    """
+    """Attention over a packed row; with no `packing` it is transformers' own SDPA. query: [B, heads, P + S, d]."""
     if packing is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     if (groups := query.shape[1] // key.shape[1]) > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    shared = (x[:, :, : packing.prefix] for x in (query, key, value))
+    prefix = F.scaled_dot_product_attention(*shared, is_causal=True, scale=scaling)
     blocks = _block_attention(query, key, value, packing, scaling or query.shape[-1] ** -0.5)
-    prefix = torch.zeros_like(query[:, :, : packing.prefix])
-    if not blocks_only:
-        query, key, value = (x[:, :, : packing.prefix] for x in (query, key, value))
-        prefix = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling)
     return torch.cat([prefix, blocks], dim=2).transpose(1, 2), None
 
 
@@ -260,22 +278,39 @@ def hidden_states(language_model: nn.Module, packed: Packed, features: Tensor | 
     *layers, last = language_model.layers
     for layer in layers:
         hidden = layer(hidden, position_embeddings=rotary, attention_mask=None, packing=packed.layout)
-    hidden = language_model.norm(_last_layer(last, hidden, rotary, packed))
-    return torch.zeros(*packed.tokens.shape, hidden.shape[-1], dtype=hidden.dtype).index_put(packed.read, hidden)
+    reading = packed.reading
+    read = language_model.norm(_last_layer(last, hidden, rotary, p, reading))[reading.taken]
+    row = reading.taken.nonzero()[:, 0]
+    nobody = torch.zeros(*packed.tokens.shape, read.shape[-1], dtype=read.dtype)
+    return nobody.index_put((row, reading.places[reading.taken]), read)
 
 
-def _last_layer(layer: nn.Module, hidden: Tensor, rotary: tuple[Tensor, Tensor], packed: Packed) -> Tensor:
-    """The last decoder layer's output [tokens read, D]: most of it is its MLP, which only these tokens pass."""
-    attended, _ = layer.self_attn(
-        layer.input_layernorm(hidden),
-        position_embeddings=rotary,
-        attention_mask=None,
-        packing=packed.layout,
-        blocks_only=True,
+@dataclass(frozen=True)
+class _Seen:
+    """Stands in for a layer's cache: the keys and values of all tokens, whatever tokens ask."""
+
+    key: Tensor
+    value: Tensor
+
+    def update(self, _key: Tensor, _value: Tensor, _layer: int) -> tuple[Tensor, Tensor]:
+        return self.key, self.value
+
+
+def _last_layer(
+    layer: nn.Module, hidden: Tensor, rotary: tuple[Tensor, Tensor], prefix: int, reading: Reading
+) -> Tensor:
+    """The last decoder layer's output at the tokens read, [B, R, D]. All others only give it keys and values."""
+    attention, normed = layer.self_attn, layer.input_layernorm(hidden)
+    heads = (*hidden.shape[:2], -1, attention.head_dim)
+    key, value = (project(normed).view(heads).transpose(1, 2) for project in (attention.k_proj, attention.v_proj))
+    key, _ = apply_rotary_pos_emb(key, key, *rotary)
+    rows, places = torch.arange(len(hidden))[:, None], prefix + reading.places
+    return layer(
+        hidden[rows, places],
+        position_embeddings=tuple(part[rows, places] for part in rotary),
+        attention_mask=reading.visible[:, None],
+        past_key_values=_Seen(key, value),
     )
-    row, place = packed.read
-    hidden = (hidden + attended)[row, len(packed.prefix) + place]
-    return hidden + layer.mlp(layer.post_attention_layernorm(hidden))
 
 
 def prefix_embeddings(
