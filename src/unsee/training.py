@@ -49,7 +49,7 @@ class Checkpoints:
         if self.file is None:
             return
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.file.with_name(f".{self.file.name}.{os.getpid()}")
+        temporary = self.file.with_name(f".{self.file.name}")
         try:
             save_file(tensors, temporary, metadata={"state": json.dumps(state)})
             temporary.replace(self.file)

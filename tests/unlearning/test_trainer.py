@@ -46,19 +46,17 @@ def random_mask(parameters, seed=0):
     return SaliencyMask(masks, 1.0)
 
 
-def pruned_neurons():
+def pruned_neurons(layer):
     flags = torch.zeros(512, dtype=torch.bool)
     flags[[2, 300]] = True
-    return {3: flags}
+    return {layer: flags}
 
 
-def make(llava, benchmark, request, checkpoints=None, questions=3, **changes):
-    """An assembled run on up to `questions` questions per portrait."""
+def make(llava, benchmark, request, checkpoints=None, questions=3, pruned_layer=3, **changes):
+    """An assembled run on up to `questions` questions per portrait, with neurons pruned in one layer."""
     settings = unlearn_settings(**changes)
-    mask = random_mask(llava.visual_parameters(settings.layers))
-    work = assemble(
-        settings, benchmark, request, llava, mask, pruned_neurons(), checkpoints or Checkpoints(), NoTracker()
-    )
+    mask, pruned = random_mask(llava.visual_parameters(settings.layers)), pruned_neurons(pruned_layer)
+    work = assemble(settings, benchmark, request, llava, mask, pruned, checkpoints or Checkpoints(), NoTracker())
     for portraits in (work.forget, work.retain):
         portraits.rows = {image: rows[: questions - i % 2] for i, (image, rows) in enumerate(portraits.rows.items())}
     return work
@@ -212,6 +210,24 @@ def test_everything_outside_the_tuned_layers_and_the_projector_stays_bit_for_bit
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == set(llava.visual_parameters(1))
     assert {name.split(".")[1] for name in changed} == {"vision_tower", "multi_modal_projector"}
+
+
+def test_only_the_tuned_tensors_take_gradients(llava, small_benchmark, request_):
+    make(llava, small_benchmark, request_, layers=1).run()
+    taking = {name for name, p in llava.model.named_parameters() if p.requires_grad}
+    assert taking == set(llava.visual_parameters(1))
+
+
+def test_neurons_pruned_below_the_tuned_layers_are_not_cached_away(llava64, small_benchmark, request_):
+    llava = see_in_float64(llava64)
+    work = make(llava, small_benchmark, request_, pruned_layer=1, layers=2)
+    live = llava.features(work.forget.bank.pixels(work.forget.images))
+    found = work.source.features(work.forget.images)
+    assert (found - live).norm() <= 1e-12 * live.norm()
+    work.run()
+    mlp = llava.tower_mlps()[1]
+    assert not mlp.incoming[0].weight[[2, 300]].any()
+    assert not mlp.outgoing.weight[:, [2, 300]].any()
 
 
 def test_answers_by_name_cannot_change(llava, small_benchmark, request_):

@@ -1,1 +1,5 @@
-"""Speed and memory against the plain implementation, in one run; `plain` is also the tests' reference."""
+"""Speed and memory against the plain implementation, in one run; `plain` is also what the tests compare with."""
+
+from unsee.bench.measure import main
+
+__all__ = ["main"]

@@ -1,12 +1,12 @@
 """The product at work on a workload: what the steps call, and nothing else."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from unsee.bench.workloads import Workload
-from unsee.evaluation.asking import Examiner
+from unsee.evaluation.asking import Asked, Examiner
 from unsee.mllm.finetune import ImageBank
 from unsee.statistics.fisher import Fisher, diagonal_fisher
 from unsee.statistics.importance import Importance, mean_absolute_activation
@@ -53,10 +53,9 @@ class Ours:
         """One epoch of unlearning, optimiser included."""
         self.unlearning.run()
 
-    def scores(self) -> list[list[float]]:
-        """Scores of every option of every question asked."""
-        settings = self.workload.settings.evaluation
-        return Examiner(self.workload.mllm, self.bank, settings.batch_images).scores(self.workload.asked)
+    def scores(self, asked: Sequence[Asked]) -> list[list[float]]:
+        """Scores of every option of every question."""
+        return Examiner(self.workload.mllm, self.bank, self.workload.settings.evaluation.batch_images).scores(asked)
 
     def statistics(self) -> Statistics:
         """Fisher information and importance, one pass each."""

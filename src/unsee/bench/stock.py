@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from unsee.bench import plain
 from unsee.bench.ours import Statistics
 from unsee.bench.workloads import Workload
+from unsee.evaluation.asking import Asked
 from unsee.mllm.finetune import ImageBank
 from unsee.mllm.prompts import Rendered
 from unsee.pruning import pruned_entries, zero_neurons
@@ -33,12 +34,22 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Row:
+class QuestionRow:
     """One question about one image; `weight` is its share in the mean over questions, then images."""
 
     rendered: Rendered
     image: str
     weight: float
+
+
+@dataclass(frozen=True)
+class OptionRow:
+    """An option (ids) of the question at `place` in the list asked, after its prompt (ids)."""
+
+    place: int
+    image: str | None
+    prompt: tuple[int, ...]
+    option: tuple[int, ...]
 
 
 class Stock:
@@ -133,24 +144,23 @@ class Stock:
             parameter.grad = forget[name] + preserve[name]
 
     @torch.inference_mode()
-    def scores(self) -> list[list[float]]:
-        """Scores of every option of every question asked, a row per option."""
-        asked = self.workload.asked
+    def scores(self, asked: Sequence[Asked]) -> list[list[float]]:
+        """Scores of every option of every question, a row per option."""
+        rows = [row for place, item in enumerate(asked) for row in self._options(place, item)]
+        with_image, by_name = [row for row in rows if row.image], [row for row in rows if not row.image]
         found: list[list[float]] = [[] for _ in asked]
-        rows = []
-        for place, item in enumerate(asked):
-            rendered = self.mllm.prompter.scored(
-                item.question.prompt, item.question.options or (), image=item.image is not None
-            )
-            rows += [(place, item.image, rendered.prompt, answer) for answer in rendered.answers]
-        shown, named = [row for row in rows if row[1]], [row for row in rows if not row[1]]
-        for batch in (*chunks(shown, self.batch_rows), *chunks(named, TEXT_ROWS)):
-            images = [image for _, image, _, _ in batch if image]
+        for batch in (*chunks(with_image, self.batch_rows), *chunks(by_name, TEXT_ROWS)):
+            images = [row.image for row in batch if row.image]
             pixels = self.bank.pixels(images) if images else None
-            scores = plain.answer_log_probabilities(self.mllm, [(p, a) for _, _, p, a in batch], pixels)
-            for (place, *_), score in zip(batch, scores, strict=True):
-                found[place].append(float(score.mean()))
+            scores = plain.answer_log_probabilities(self.mllm, [(row.prompt, row.option) for row in batch], pixels)
+            for row, score in zip(batch, scores, strict=True):
+                found[row.place].append(float(score.mean()))
         return found
+
+    def _options(self, place: int, item: Asked) -> list[OptionRow]:
+        question, image = item.question, item.image
+        rendered = self.mllm.prompter.scored(question.prompt, question.options or (), image=image is not None)
+        return [OptionRow(place, image, rendered.prompt, option) for option in rendered.answers]
 
     def statistics(self) -> Statistics:
         """Fisher information by a backward pass per image; importance is read off in the same forward passes."""
@@ -196,10 +206,10 @@ def _take_gradients(parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]
     return gradients
 
 
-def _rows(portraits: Portraits, images: Sequence[str]) -> list[Row]:
+def _rows(portraits: Portraits, images: Sequence[str]) -> list[QuestionRow]:
     """The images' questions, weighted so that the sum is the mean over questions, then images."""
     return [
-        Row(rendered, image, 1 / (len(images) * len(portraits.rows[image])))
+        QuestionRow(rendered, image, 1 / (len(images) * len(portraits.rows[image])))
         for image in images
         for rendered in portraits.rows[image]
     ]

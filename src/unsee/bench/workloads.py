@@ -19,11 +19,15 @@ from unsee.settings import Settings, load_settings
 from unsee.storage.artifact import MANIFEST
 from unsee.unlearning.saliency import BitMask, SaliencyMask
 
+PRESET = "embedded"
 SEED = 0
 PRUNED = 0.05
 SALIENT = 0.5
 FIRST_VIEW = "/00.png/"
-COMMON = ("unlearn.bound=none",)  # an untrained model is past every bound, and would have no gradient to compare
+COMMON = (
+    "unlearn.epochs=1",
+    "unlearn.bound=none",
+)  # bound: an untrained model is past every bound, and would have no gradient to compare
 
 
 @dataclass(frozen=True)
@@ -56,10 +60,11 @@ class Recipe:
     examined: Callable[[Asked], bool]
     assignments: tuple[str, ...]
     batch_rows: tuple[int, ...]
+    repetitions: int
 
     def build(self, directory: Path, *assignments: str) -> Workload:
         """The workload; its benchmark is drawn into `directory`, or read if it was drawn before."""
-        settings = load_settings("embedded", assignments=[*COMMON, *self.assignments, *assignments], seed=SEED)
+        settings = load_settings(PRESET, assignments=[*COMMON, *self.assignments, *assignments], seed=SEED)
         drawn = (directory / MANIFEST).exists()
         benchmark = load(directory) if drawn else embedded_benchmark.generate(settings.benchmark, directory)
         people = [question for question in benchmark.questions if question.split != "realworld"]
@@ -131,11 +136,12 @@ RECIPES = {
         lambda asked: True,
         ("benchmark.forget=3", "benchmark.retain=6"),
         batch_rows=(8, 32, 96),
+        repetitions=5,
     ),
     "llava": Recipe(
         make_llava_geometry,
         nine_longer_questions,
-        lambda asked: asked.modality == "vqa" and asked.question.view == "heldout",
+        lambda asked: asked.modality == "vqa" and (asked.question.view, asked.question.split) == ("heldout", "forget"),
         (
             "benchmark.forget=1",
             "benchmark.retain=2",
@@ -144,8 +150,10 @@ RECIPES = {
             "unlearn.layers=2",
             "unlearn.batch_forget_images=1",
             "unlearn.batch_retain_images=2",
+            "unlearn.micro_batch_images=1",
         ),
         batch_rows=(1, 3, 9),
+        repetitions=3,
     ),
 }
 """What `unsee bench` measures."""

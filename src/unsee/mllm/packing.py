@@ -106,8 +106,8 @@ class Packed:
 class Reading:
     """The tokens whose last hidden state is read, at most R per row.
 
-    places: int64 [B, R], where in the row (0: none). taken: bool [B, R]. visible: bool [B, R, P + S], what of the prefix
-    and the blocks such a token sees.
+    places: int64 [B, R], where in the row (0: none). taken: bool [B, R], False for padding. visible: bool
+    [B, R, P + S], what of the prefix and the blocks such a token sees.
     """
 
     places: Tensor
@@ -227,8 +227,10 @@ def packed_attention(
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     if (groups := query.shape[1] // key.shape[1]) > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-    shared = (x[:, :, : packing.prefix] for x in (query, key, value))
-    prefix = F.scaled_dot_product_attention(*shared, is_causal=True, scale=scaling)
+    shared = slice(0, packing.prefix)
+    prefix = F.scaled_dot_product_attention(
+        query[:, :, shared], key[:, :, shared], value[:, :, shared], is_causal=True, scale=scaling
+    )
     blocks = _block_attention(query, key, value, packing, scaling or query.shape[-1] ** -0.5)
     return torch.cat([prefix, blocks], dim=2).transpose(1, 2), None
 

@@ -98,7 +98,7 @@ def create(path: Path, kind: str, facts: dict[str, Any]) -> Iterator[Path]:
         write_json(path / MANIFEST, manifest.model_dump())
         (path / UNFINISHED).unlink()
     except BaseException:
-        shutil.rmtree(path, ignore_errors=True)
+        _remove(path)
         raise
 
 
@@ -113,8 +113,18 @@ def _clear(path: Path, kind: str) -> None:
     if not ours:
         raise UserError(f"{path} is not empty and holds no {kind}; give a new directory")
     (path / UNFINISHED).touch()
+    _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Delete an artifact so that at every instant it is either complete or marked as unfinished."""
     (path / MANIFEST).unlink(missing_ok=True)
-    shutil.rmtree(path)
+    for entry in path.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        elif entry.name != UNFINISHED:
+            entry.unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def read(path: Path, kind: str, *, verify: bool = True) -> Manifest:

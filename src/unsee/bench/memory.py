@@ -1,0 +1,51 @@
+"""Peak memory of one unlearning epoch, in a process of its own."""
+
+import resource
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from unsee.bench.ours import Ours
+from unsee.bench.stock import Stock
+from unsee.bench.workloads import RECIPES
+from unsee.mllm.families import set_compute
+
+STATUS = Path("/proc/self/status")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Peak resident memory of a process in bytes: once model and benchmark are loaded, and at the end."""
+
+    loaded: int
+    peak: int
+
+
+def measure(name: str, batch_rows: int | None) -> Memory:
+    """Peak memory of an epoch of ours, or of the plain implementation at `batch_rows` rows per forward."""
+    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_epoch, name, batch_rows).result()
+
+
+def _epoch(name: str, batch_rows: int | None) -> Memory:
+    with tempfile.TemporaryDirectory() as directory:
+        workload = RECIPES[name].build(Path(directory) / "benchmark")
+        set_compute(workload.settings.unlearn.threads)
+        loaded = peak_resident()
+        run = Ours(workload) if batch_rows is None else Stock(workload, batch_rows)
+        run.epoch()
+        return Memory(loaded, peak_resident())
+
+
+def peak_resident() -> int:
+    """Peak resident memory of this process so far, in bytes.
+
+    Where /proc has it, it is read there: the peak that getrusage reports begins with that of the parent process.
+    """
+    if STATUS.exists():
+        fields = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
+        return int(fields["VmHWM"].split()[0]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
