@@ -111,7 +111,9 @@ def test_layout_places_every_token_once_and_shows_only_its_own_past(lengths: lis
 
 
 @pytest.mark.parametrize("order", [[2, 0, 1], [1, 2, 0]])
-def test_the_order_of_questions_and_images_does_not_matter(llava64: Llava, small_benchmark: Benchmark, order: list[int]):
+def test_the_order_of_questions_and_images_does_not_matter(
+    llava64: Llava, small_benchmark: Benchmark, order: list[int]
+):
     paths, rows = _rows(llava64, small_benchmark, images=3)
     pixels = ImageBank(llava64, small_benchmark).pixels(paths).double()
 

@@ -24,18 +24,15 @@ SEED = 0
 PRUNED = 0.05
 SALIENT = 0.5
 FIRST_VIEW = "/00.png/"
-COMMON = (
-    "unlearn.epochs=1",
-    "unlearn.bound=none",
-)  # bound: an untrained model is past every bound, and would have no gradient to compare
+COMMON = ("unlearn.epochs=1", "unlearn.bound=none")  # past every bound, an untrained model would have no gradient
 
 
 @dataclass(frozen=True)
 class Workload:
     """A freshly initialised vanilla model, people to forget and to retain, and the settings of both implementations.
 
-    asked: the questions with options that evaluation scores. pruned: bool [neurons] per tower layer. mask: m of every tunable tensor. Both are drawn at random: how they were
-    found does not matter for the time they take.
+    asked: the questions with options that evaluation scores. pruned: bool [neurons] per tower layer. mask: m of every
+    tunable tensor. Both are drawn at random: how they were found does not matter for the time they take.
     """
 
     mllm: Mllm
@@ -52,7 +49,8 @@ class Recipe:
     """How to make a workload; every process that follows it gets the same one.
 
     assignments: changes to the embedded preset. wording: what is asked, from the embedded benchmark's question (None
-    leaves it out). examined: which of the examination's questions are scored. batch_rows: rows per forward that the plain implementation tries.
+    leaves it out). examined: which of the examination's questions are scored. batch_rows: rows per forward that the
+    plain implementation tries.
     """
 
     make_mllm: Callable[[], Mllm]

@@ -117,8 +117,9 @@ def generate(settings: BenchmarkSettings, out: Path) -> Benchmark:
     """
     rng = np.random.default_rng(settings.seed)
     real = realworld_people()
-    splits: list[Split] = ["forget"] * settings.forget + ["retain"] * settings.retain
-    return _write(_people(rng, splits, real) + real, rng, settings, f"embedded-{settings.seed}", out)
+    forget: list[Split] = ["forget"] * settings.forget
+    retain: list[Split] = ["retain"] * settings.retain
+    return _write(_people(rng, forget + retain, real) + real, rng, settings, f"embedded-{settings.seed}", out)
 
 
 def generate_realworld(out: Path) -> Benchmark:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
-from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer, apply_rotary_pos_emb
 
 from unsee.mllm.prompts import Rendered, common_prefix
 
@@ -265,7 +265,9 @@ AttentionInterface.register(ATTENTION, packed_attention)
 AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 
-def hidden_states(language_model: nn.Module, packed: Packed, features: Tensor | None, image_token_id: int) -> Tensor:
+def hidden_states(
+    language_model: PreTrainedModel, packed: Packed, features: Tensor | None, image_token_id: int
+) -> Tensor:
     """Last hidden states of the blocks' tokens, [B, S, D]; zero where nobody reads them.
 
     Args:
@@ -299,7 +301,7 @@ class _Seen:
 
 
 def _last_layer(
-    layer: nn.Module, hidden: Tensor, rotary: tuple[Tensor, Tensor], prefix: int, reading: Reading
+    layer: LlamaDecoderLayer, hidden: Tensor, rotary: tuple[Tensor, Tensor], prefix: int, reading: Reading
 ) -> Tensor:
     """The last decoder layer's output at the tokens read, [B, R, D]. All others only give it keys and values."""
     attention, normed = layer.self_attn, layer.input_layernorm(hidden)
