@@ -202,6 +202,14 @@ def test_pruned_neurons_stay_exactly_zero(llava, small_benchmark, request_, mask
         assert torch.equal(tensor, torch.zeros_like(tensor))
 
 
+def test_pruned_neurons_stay_zero_though_the_objective_pushes_on_them(llava, small_benchmark, request_):
+    """VKD's own gradient is zero at a neuron that is zero all over; another method's or activation's need not be."""
+    run_linear(llava, small_benchmark, request_, forget_scale=1.0)
+    mlp = llava.tower_mlps()[3]
+    for tensor in (mlp.incoming[0].weight[[2, 300]], mlp.incoming[0].bias[[2, 300]], mlp.outgoing.weight[:, [2, 300]]):
+        assert torch.equal(tensor, torch.zeros_like(tensor))
+
+
 def test_everything_outside_the_tuned_layers_and_the_projector_stays_bit_for_bit(llava, small_benchmark, request_):
     before = {name: tensor.clone() for name, tensor in llava.model.state_dict().items()}
     work = make(llava, small_benchmark, request_, layers=1)

@@ -58,9 +58,9 @@ def row_outputs(mllm: Mllm, rows: Sequence[Rendered], pixels: Tensor | None) -> 
     for row, rendered in enumerate(rows):
         start = len(rendered.prompt) - 1
         targets[row, start : start + len(rendered.answers[0])] = torch.tensor(rendered.answers[0])
-    losses = F.cross_entropy(output.logits.transpose(1, 2), targets, reduction="none", ignore_index=IGNORE)
+    losses = F.cross_entropy(output.logits.flatten(0, 1), targets.flatten(), reduction="none", ignore_index=IGNORE)
     features = None if pixels is None else output.image_hidden_states.unflatten(0, (len(rows), -1))
-    return RowOutputs(losses.sum(dim=1) / (targets != IGNORE).sum(dim=1), features)
+    return RowOutputs(losses.view(targets.shape).sum(dim=1) / (targets != IGNORE).sum(dim=1), features)
 
 
 def option_scores(mllm: Mllm, row: Sequence[Rendered], pixels: Tensor | None) -> list[list[float]]:
