@@ -13,7 +13,7 @@ from unsee.benchmark.schema import Question
 from unsee.evaluation.asking import TEXT_ROW, Asked, Examiner, batches
 from unsee.mllm import base_model, checkpoint
 from unsee.mllm.families import Llava
-from unsee.mllm.finetune import ImageBank
+from unsee.mllm.rows import ImageBank
 
 
 @pytest.fixture(scope="module")

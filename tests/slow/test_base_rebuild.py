@@ -12,7 +12,7 @@ from unsee.benchmark import embedded
 from unsee.benchmark.schema import Benchmark
 from unsee.evaluation.asking import Asked, Examiner
 from unsee.mllm import base_model, checkpoint
-from unsee.mllm.finetune import ImageBank
+from unsee.mllm.rows import ImageBank
 from unsee.settings import load_settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]

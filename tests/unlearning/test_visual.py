@@ -5,7 +5,7 @@ import torch
 from float64_pixels import see_in_float64
 
 from unsee.bench import plain
-from unsee.mllm.finetune import ImageBank
+from unsee.mllm.rows import ImageBank
 from unsee.unlearning.visual import FrozenPrefix, Portraits
 
 

@@ -14,10 +14,10 @@ from torch import Tensor
 from unsee.benchmark.schema import Benchmark, ForgetRequest
 from unsee.evaluation.asking import Asked, Examiner
 from unsee.mllm.families import Mllm
-from unsee.mllm.finetune import ImageBank
+from unsee.mllm.rows import ImageBank
 from unsee.settings import RelearnSettings
 from unsee.training import Optimisation, Training, clip
-from unsee.unlearning.trainer import only_tunable
+from unsee.mllm.families import only_tunable
 from unsee.unlearning.visual import Portraits, mean_loss
 
 Sampling = Literal["person", "image"]

@@ -7,14 +7,14 @@ from torch import Tensor
 
 from unsee.bench.workloads import Workload
 from unsee.evaluation.asking import Asked, Examiner
-from unsee.mllm.finetune import ImageBank
+from unsee.mllm.rows import ImageBank
 from unsee.statistics.fisher import Fisher, diagonal_fisher
 from unsee.statistics.importance import Importance, mean_absolute_activation
 from unsee.steps.collect_statistics import linear_layers
 from unsee.steps.unlearn import FEATURE_BATCH, assemble
 from unsee.tracking import NoTracker
 from unsee.training import Checkpoints
-from unsee.unlearning.trainer import only_tunable
+from unsee.mllm.families import only_tunable
 from unsee.unlearning.visual import FrozenPrefix
 
 

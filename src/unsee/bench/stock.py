@@ -19,7 +19,7 @@ from unsee.bench import plain
 from unsee.bench.ours import Statistics
 from unsee.bench.workloads import Workload
 from unsee.evaluation.asking import Asked
-from unsee.mllm.finetune import ImageBank
+from unsee.mllm.rows import ImageBank
 from unsee.mllm.prompts import Rendered
 from unsee.pruning import pruned_entries, zero_neurons
 from unsee.statistics.importance import Importance

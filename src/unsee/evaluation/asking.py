@@ -11,7 +11,7 @@ from transformers import DynamicCache
 from unsee.benchmark.schema import Question
 from unsee.evaluation.parsing import LETTERS
 from unsee.mllm.families import Mllm
-from unsee.mllm.finetune import ImageBank
+from unsee.mllm.rows import ImageBank
 from unsee.mllm.packing import option_scores, pack_options
 from unsee.mllm.prompts import Rendered, common_prefix
 
@@ -84,7 +84,7 @@ class Examiner:
             rendered = [[self._scored(item) for item in row.asked] for row in rows]
             packed = pack_options(rendered, self.mllm.pad)
             hidden = self.mllm.hidden(packed, self._features(rows))
-            scores = option_scores(self.mllm.head, hidden, packed.answers)
+            scores = option_scores(self.mllm.head, hidden, packed)
             for row, values in zip(rows, scores.tolist(), strict=True):
                 for place, item, options in zip(row.places, row.asked, values, strict=False):
                     found[place] = options[: len(self.candidates(item.question))]

@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from unsee.benchmark.schema import Benchmark, Question
 from unsee.mllm.families import Mllm
 from unsee.mllm.packing import image_losses, pack_training, question_losses
 from unsee.mllm.prompts import Rendered
+from unsee.mllm.rows import ImageBank
 from unsee.settings import FinetuneSettings
 from unsee.tracking import Tracker
 from unsee.training import Checkpoints, Curve, Optimisation, Training, clip
@@ -21,17 +21,6 @@ TEXT_PEOPLE = 32
 TEXT_QUESTIONS = 5
 WARMUP = 30
 GRADIENT_NORM = 1.0
-
-
-class ImageBank:
-    """Preprocessed pixels of a benchmark's images, each decoded once. `pixels(paths)`: float32 [B, 3, H, W]."""
-
-    def __init__(self, mllm: Mllm, benchmark: Benchmark):
-        by_path = {q.image: q for q in benchmark.questions if q.image is not None}
-        self._load = lru_cache(maxsize=None)(lambda path: mllm.pixels([benchmark.image(by_path[path])])[0])
-
-    def pixels(self, paths: Sequence[str]) -> Tensor:
-        return torch.stack([self._load(path) for path in paths])
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from unsee.benchmark.schema import ForgetRequest, load
 from unsee.mllm.families import Mllm
-from unsee.mllm.finetune import ImageBank
+from unsee.mllm.rows import ImageBank
 from unsee.progress import progress
 from unsee.settings import StatisticsSettings
 from unsee.statistics.fisher import diagonal_fisher
@@ -22,7 +22,7 @@ from unsee.steps.models import open_model
 from unsee.storage import artifact
 from unsee.storage.artifact import write_json
 from unsee.tracking import Tracker
-from unsee.unlearning.trainer import only_tunable
+from unsee.mllm.families import only_tunable
 from unsee.unlearning.visual import Portraits
 
 ZERO_SETS = ("forget_qa", "retain_qa")

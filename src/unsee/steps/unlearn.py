@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from unsee.benchmark.schema import Benchmark, ForgetRequest, load
 from unsee.mllm import checkpoint
 from unsee.mllm.families import Mllm
-from unsee.mllm.finetune import ImageBank
+from unsee.mllm.rows import ImageBank
 from unsee.pruning import pruned_entries, zero_neurons
 from unsee.settings import UnlearnSettings
 from unsee.steps.models import open_model

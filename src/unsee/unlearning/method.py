@@ -1,0 +1,177 @@
+"""What a method is: the losses it optimises, which of them a saliency mask restrains, and what it edits by hand.
+
+A method is one module under `unsee.unlearning.methods`, named as on the command line, with a subclass of `Method`.
+Batching, masks, caching, checkpoints and logging live in the trainer.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+from torch import Tensor, nn
+
+from unsee.benchmark.schema import Benchmark, ForgetRequest
+from unsee.errors import UserError
+from unsee.mllm import checkpoint
+from unsee.mllm.families import Mllm
+from unsee.mllm.rows import ImageBank
+from unsee.pruning import Pruned
+from unsee.settings import PruneSettings, UnlearnSettings
+from unsee.statistics.fisher import Fisher
+from unsee.unlearning import methods
+from unsee.mllm.rows import FrozenPrefix, Outputs, Portraits, Rows, See, by_name, mean_loss
+from unsee.unlearning.saliency import SaliencyMask
+
+FEATURE_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Term:
+    """`weight * loss` over one kind of rows, minimised; `{name}_loss` is recorded without the weight.
+
+    forgets: it works against what is to be forgotten: the saliency mask restrains its gradient.
+    """
+
+    name: str
+    rows: Rows
+    loss: Callable[[Outputs], Tensor]
+    weight: float = 1.0
+    forgets: bool = False
+
+
+@dataclass
+class Work:
+    """A vanilla model to be unlearned, and everything a method may draw on.
+
+    pruned: neurons to remove, by tower layer. fisher: Fisher information of the visual part by question set.
+    retrained: directory of the reference model, if there is one.
+    """
+
+    settings: UnlearnSettings
+    mllm: Mllm
+    benchmark: Benchmark
+    request: ForgetRequest
+    pruned: Pruned = field(default_factory=dict)
+    pruning: PruneSettings | None = None
+    fisher: Mapping[str, Fisher] = field(default_factory=dict)
+    retrained: Path | None = None
+
+    @cached_property
+    def bank(self) -> ImageBank:
+        return ImageBank(self.mllm, self.benchmark)
+
+    @cached_property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """What is trained: the visual part, or everything."""
+        if self.settings.scope == "vision":
+            return self.mllm.visual_parameters(self.settings.layers)
+        return dict(self.mllm.model.named_parameters())
+
+    @cached_property
+    def see(self) -> See | None:
+        """Portraits from the cached outputs of frozen tower layers; None where no layer is frozen."""
+        if self.settings.scope == "full":
+            return None
+        first_tuned = self.mllm.tower_mlps(self.settings.layers)[0].layer
+        first_pruned = min((layer for layer, gone in self.pruned.items() if bool(gone.any())), default=first_tuned)
+        prefix = FrozenPrefix(self.mllm, self.bank, min(first_tuned, first_pruned))
+        prefix.fill(self._portraits(None, (*self.request.forget, *self.request.retain)).keys, FEATURE_BATCH)
+        return prefix.features
+
+    def _portraits(self, see: See | None, people: Collection[str], batch: int = 1) -> Portraits:
+        return Portraits(self.mllm, self.bank, self.benchmark, people, see, batch)
+
+    @cached_property
+    def forget(self) -> Portraits:
+        """D_f,vqa: an epoch sees each of them once."""
+        return self._portraits(self.see, self.request.forget, self.settings.batch_forget_images)
+
+    @cached_property
+    def retain(self) -> Portraits:
+        """D_r,vqa."""
+        return self._portraits(self.see, self.request.retain, self.settings.batch_retain_images)
+
+    @property
+    def preserved(self) -> dict[str, Rows]:
+        """What L_r is taken over: retain portraits and, where that has a gradient, the same people by name."""
+        return {"retain": self.retain} | ({"retain_by_name": self.retain_by_name} if self.settings.scope == "full" else {})
+
+    def forget_seen_by(self, model: Literal["vanilla", "retrained"]) -> Rows:
+        """D_f,vqa through the model being unlearned (vanilla, before it changes) or through the retrained one.
+
+        Raises:
+            UserError: there is no retrained model.
+        """
+        if model == "vanilla":
+            return self.forget
+        if self.retrained is None:
+            raise UserError("unlearn.reference = retrained, but there is no retrained model; use vanilla")
+        retrained = checkpoint.load_full(self.retrained)
+        return Portraits(retrained, self.bank, self.benchmark, self.request.forget)
+
+    @cached_property
+    def forget_by_name(self) -> Rows:
+        """D_f,qa: what is known of the forget people by name is to stay."""
+        return by_name(self.mllm, self.benchmark, self.request.forget, self.settings.batch_people)
+
+    @cached_property
+    def retain_by_name(self) -> Rows:
+        """D_r,qa."""
+        return by_name(self.mllm, self.benchmark, self.request.retain, self.settings.batch_people)
+
+
+SettingsT = TypeVar("SettingsT", bound=UnlearnSettings)
+
+
+class Method(Generic[SettingsT]):
+    """One way to unlearn. `Settings`: its own settings, the tuned values of a preset override their defaults."""
+
+    Settings: ClassVar[type[UnlearnSettings]] = UnlearnSettings
+
+    def __init__(self, settings: SettingsT, work: Work):
+        self.settings, self.work = settings, work
+
+    def terms(self) -> Sequence[Term]:
+        """The losses; references to the vanilla model are taken here, before anything changes."""
+        return ()
+
+    def mask(self) -> SaliencyMask | None:
+        """Which weights the forgetting terms may change; None: all."""
+        return None
+
+    def before(self) -> Mapping[str, Tensor]:
+        """Edit the model before training. Returns entries of tunable tensors that must then stay as they are, bool."""
+        return {}
+
+    def after(self) -> None:
+        """Edit the model after training."""
+
+    def retain_terms(self) -> list[Term]:
+        """L_r: cross-entropy on what is to be preserved."""
+        return [Term(name, rows, mean_loss) for name, rows in self.work.preserved.items()]
+
+
+def names() -> list[str]:
+    """All methods there are."""
+    return sorted(module.name for module in pkgutil.iter_modules(methods.__path__))
+
+
+def find(name: str) -> type[Method[Any]]:
+    """The method of that name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in names():
+        raise UserError(f"method {name!r} is unknown; choose one of {', '.join(names())}")
+    module = importlib.import_module(f"{methods.__name__}.{name}")
+    (method,) = (
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__
+    )
+    return method
