@@ -80,7 +80,7 @@ def test_option_trees_score_as_one_row_per_option(llava64: Llava, small_benchmar
     pixels = ImageBank(llava64, small_benchmark).pixels(paths).double()
     with torch.no_grad():
         packed = pack_options(rows, llava64.pad)
-        scores = option_scores(llava64.head, llava64.hidden(packed, llava64.features(pixels)), packed.answers)
+        scores = option_scores(llava64.head, llava64.hidden(packed, llava64.features(pixels)), packed)
         for i, (row, image) in enumerate(zip(rows, pixels, strict=True)):
             expected = torch.tensor(plain.option_scores(llava64, row, image), dtype=torch.float64)
             torch.testing.assert_close(scores[i, : len(row)], expected, rtol=TOLERANCE, atol=0)
@@ -90,7 +90,7 @@ def test_missing_options_score_minus_infinity(llava: Llava):
     rendered = [llava.prompter.scored("Who?", options, image=False) for options in (["a b", "c"], ["x", "y z", "w"])]
     packed = pack_options([rendered], llava.pad)
     with torch.no_grad():
-        scores = option_scores(llava.head, llava.hidden(packed, None), packed.answers)
+        scores = option_scores(llava.head, llava.hidden(packed, None), packed)
     assert torch.isfinite(scores[0, 1]).all()
     assert torch.isneginf(scores[0, 0, 2])
 

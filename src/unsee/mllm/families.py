@@ -105,7 +105,7 @@ class Mllm:
         return self.image_processor(images=list(images), return_tensors="pt")["pixel_values"]
 
     def hidden(self, packed: Packed, features: Tensor | None) -> Tensor:
-        """The LLM over packed rows: last hidden states of the blocks, [B, Q, L, D]."""
+        """The LLM over packed rows: last hidden states of the T tokens that are read, [T, D]."""
         return hidden_states(self.language_model, packed, features, self.image_token_id)
 
     def prefix_embeddings(self, prefix: Tensor, rows: int, features: Tensor | None) -> Tensor:

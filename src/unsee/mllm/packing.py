@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
-from transformers.models.llama.modeling_llama import LlamaDecoderLayer, apply_rotary_pos_emb
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer, rotate_half
 
 from unsee.mllm.prompts import Rendered, common_prefix
 
@@ -53,6 +53,14 @@ class Layout:
         places[rows[filled], slots[filled]] = numbers[filled]
         causal = offsets[None, :] <= offsets[:, None]
         return cls(prefix, slots, places, causal & filled[:, :, None, :])
+
+    @cached_property
+    def bias(self) -> Tensor:
+        """float [B, 1, Q, L, L]: added to the attention scores inside blocks, 0 where visible and -inf elsewhere.
+
+        Padding, which sees nothing, still sees the prefix: no row of the softmax is empty.
+        """
+        return torch.zeros(self.visible.shape).masked_fill_(~self.visible, -torch.inf)[:, None]
 
     @cached_property
     def into_blocks(self) -> Tensor:
@@ -94,12 +102,21 @@ class Packed:
     weights: Tensor
 
     @cached_property
+    def asked(self) -> Tensor:
+        """bool [B, S]: where an answer token is predicted in training."""
+        return self.targets != IGNORE
+
+    @cached_property
+    def read(self) -> Tensor:
+        """bool [B, S]: the tokens whose last hidden state is read, in training or to score options."""
+        read, of_options = self.asked.clone(), self.answers[..., 0] >= 0
+        read[of_options.nonzero()[:, 0], self.answers[of_options][:, 0]] = True
+        return read
+
+    @cached_property
     def reading(self) -> "Reading":
-        """Where something is predicted."""
-        read = self.targets != IGNORE
-        asked = self.answers[..., 0] >= 0
-        read[asked.nonzero()[:, 0], self.answers[asked][:, 0]] = True
-        return Reading.of(read, self.layout)
+        """Where they are, and what they see."""
+        return Reading.of(self.read, self.layout)
 
 
 @dataclass(frozen=True)
@@ -241,8 +258,7 @@ def _block_attention(query: Tensor, key: Tensor, value: Tensor, packing: Layout,
     own_query, own_key, own_value = (_to_blocks(x[:, :, p:], packing) for x in (query, key, value))
     own_query = own_query * scaling
     to_prefix = own_query.flatten(2, 3) @ key[:, :, :p].transpose(-1, -2)
-    to_own = own_query @ own_key.transpose(-1, -2)
-    to_own = to_own.masked_fill(~packing.visible[:, None], torch.finfo(query.dtype).min)
+    to_own = own_query @ own_key.transpose(-1, -2) + packing.bias.to(query.dtype)
     shares = torch.cat([to_prefix, to_own.flatten(2, 3)], dim=-1).softmax(dim=-1)
     of_prefix, of_own = shares.split([p, own_key.shape[3]], dim=-1)
     from_own = of_own.unflatten(2, own_key.shape[2:4]) @ own_value
@@ -268,7 +284,7 @@ AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 def hidden_states(
     language_model: PreTrainedModel, packed: Packed, features: Tensor | None, image_token_id: int
 ) -> Tensor:
-    """Last hidden states of the blocks' tokens, [B, S, D]; zero where nobody reads them.
+    """Last hidden states of the T tokens that are read, [T, D], row by row.
 
     Args:
         language_model: decoder layers that each add self-attention, then an MLP, as in Llama, Mistral and Qwen2.
@@ -282,11 +298,8 @@ def hidden_states(
     *layers, last = language_model.layers
     for layer in layers:
         hidden = layer(hidden, position_embeddings=rotary, attention_mask=None, packing=packed.layout)
-    reading = packed.reading
-    read = language_model.norm(_last_layer(last, hidden, rotary, p, reading))[reading.taken]
-    row = reading.taken.nonzero()[:, 0]
-    nobody = torch.zeros(*packed.tokens.shape, read.shape[-1], dtype=read.dtype)
-    return nobody.index_put((row, reading.places[reading.taken]), read)
+    read = _last_layer(last, hidden, rotary, p, packed.reading)
+    return language_model.norm(read[packed.reading.taken])
 
 
 @dataclass(frozen=True)
@@ -307,7 +320,8 @@ def _last_layer(
     attention, normed = layer.self_attn, layer.input_layernorm(hidden)
     heads = (*hidden.shape[:2], -1, attention.head_dim)
     key, value = (project(normed).view(heads).transpose(1, 2) for project in (attention.k_proj, attention.v_proj))
-    key, _ = apply_rotary_pos_emb(key, key, *rotary)
+    cos, sin = (part[:, None] for part in rotary)
+    key = key * cos + rotate_half(key) * sin
     rows, places = torch.arange(len(hidden))[:, None], prefix + reading.places
     return layer(
         hidden[rows, places],
@@ -329,19 +343,29 @@ def prefix_embeddings(
     return torch.cat([embedded[:, :start], features.to(embedded.dtype), embedded[:, stop:]], dim=1)
 
 
-def question_losses(head: nn.Module, hidden: Tensor, packed: Packed) -> Tensor:
-    """Cross-entropy in nats, mean over the answer tokens of each question: [B, Q], 0 for padding."""
-    asked = packed.targets != IGNORE
-    losses = F.cross_entropy(_at_least_fp32(head(hidden[asked])), packed.targets[asked], reduction="none")
-    per_token = torch.zeros(asked.shape, dtype=losses.dtype).masked_scatter(asked, losses)
-    summed = torch.zeros(packed.weights.shape, dtype=losses.dtype).scatter_add(1, packed.layout.blocks, per_token)
+def answer_logits(head: nn.Module, read: Tensor) -> Tensor:
+    """Logits [T, V] from last hidden states [T, D]; float32 at least."""
+    logits = head(read)
+    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+
+
+def question_losses(head: nn.Module, read: Tensor, packed: Packed) -> Tensor:
+    """Cross-entropy in nats, mean over the answer tokens of each question: [B, Q], 0 for padding. read: [T, D]."""
+    targets = packed.targets[packed.asked]
+    return question_means(F.cross_entropy(answer_logits(head, read), targets, reduction="none"), packed)
+
+
+def question_means(values: Tensor, packed: Packed) -> Tensor:
+    """Mean over the answer tokens of each question, [B, Q] (0 for padding), of a value per answer token [T]."""
+    per_token = torch.zeros(packed.asked.shape, dtype=values.dtype).masked_scatter(packed.asked, values)
+    summed = torch.zeros(packed.weights.shape, dtype=values.dtype).scatter_add(1, packed.layout.blocks, per_token)
     return summed / answer_tokens(packed).clamp(min=1)
 
 
 def answer_tokens(packed: Packed) -> Tensor:
     """How many answer tokens each question has, int64 [B, Q]."""
-    asked = (packed.targets != IGNORE).long()
-    return torch.zeros(packed.weights.shape, dtype=torch.long).scatter_add(1, packed.layout.blocks, asked)
+    none = torch.zeros(packed.weights.shape, dtype=torch.long)
+    return none.scatter_add(1, packed.layout.blocks, packed.asked.long())
 
 
 def image_losses(questions: Tensor, weights: Tensor) -> Tensor:
@@ -349,18 +373,13 @@ def image_losses(questions: Tensor, weights: Tensor) -> Tensor:
     return (questions * weights).sum(dim=1) / weights.sum(dim=1)
 
 
-def option_scores(head: nn.Module, hidden: Tensor, answers: Tensor) -> Tensor:
-    """Mean log-probability per token of every option, [B, Q, O]; -inf where there is no such option."""
-    present = answers[..., 0] >= 0
-    place, token = answers[present].unbind(dim=-1)
-    row = present.nonzero()[:, 0]
-    read, position = torch.unique(row * hidden.shape[1] + place, return_inverse=True)
-    log_probabilities = _at_least_fp32(head(hidden.flatten(0, 1)[read])).log_softmax(dim=-1)
-    taken = log_probabilities[position, token]
+def option_scores(head: nn.Module, read: Tensor, packed: Packed) -> Tensor:
+    """Mean log-probability per token of every option, [B, Q, O]; -inf where there is no such option. read: [T, D]."""
+    log_probabilities = answer_logits(head, read).log_softmax(dim=-1)
+    number = packed.read.flatten().cumsum(dim=0).view(packed.read.shape) - 1
+    present = packed.answers[..., 0] >= 0
+    place, token = packed.answers[present].unbind(dim=-1)
+    taken = log_probabilities[number[present.nonzero()[:, 0], place], token]
     summed = torch.zeros(present.shape, dtype=taken.dtype).masked_scatter(present, taken).sum(dim=-1)
     count = present.sum(dim=-1)
     return (summed / count.clamp(min=1)).masked_fill(count == 0, -torch.inf)
-
-
-def _at_least_fp32(logits: Tensor) -> Tensor:
-    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits

@@ -11,15 +11,15 @@ from unsee.mllm import checkpoint
 from unsee.mllm.families import Mllm
 from unsee.mllm.finetune import ImageBank
 from unsee.pruning import pruned_entries, zero_neurons
-from unsee.settings import UnlearnSettings
+from unsee.settings import UnlearnSettings, require_layers
 from unsee.steps.models import open_model
 from unsee.storage import artifact
 from unsee.storage.artifact import write_json
 from unsee.tracking import Tracker
 from unsee.training import Checkpoints
 from unsee.unlearning.saliency import SaliencyMask, saliency_mask
-from unsee.unlearning.trainer import Unlearning
-from unsee.unlearning.visual import FrozenPrefix, Portraits
+from unsee.unlearning.trainer import Look, Unlearning
+from unsee.unlearning.visual import FrozenPrefix, Portraits, augmented
 from unsee.unlearning.vkd import Vkd
 
 FEATURE_BATCH = 64
@@ -35,11 +35,17 @@ def run(
     out: Path,
     tracker: Tracker,
 ) -> dict[str, float]:
-    """Write the unlearned model to `out` as a delta on the vanilla one. Returns the last losses and mask density."""
+    """Write the unlearned model to `out` as a delta on the vanilla one. Returns the last losses and mask density.
+
+    Raises:
+        UserError: an incomplete or damaged input, more layers asked for than feed the projector, or a dead mask.
+        TrainingFailure: a loss became NaN or infinite.
+    """
     data = load(benchmark)
     request = ForgetRequest.resolve(data, forget)
     inputs = [artifact.read(path, kind).digest for path, kind in _inputs(benchmark, model, statistics, pruning)]
     mllm = open_model(model, None, settings.threads)
+    require_layers("unlearn.layers", settings.layers, len(mllm.tower_layers))
     mask = read_mask(statistics, mllm.visual_parameters(settings.layers), settings)
     pruned = {int(k.removeprefix("layers.")): t for k, t in load_file(pruning / "pruned.safetensors").items()}
     checkpoints = Checkpoints.of("unlearn", settings.model_dump(), request.forget, inputs)
@@ -54,8 +60,8 @@ def run(
         write_json(out / "history.json", curve)
         write_json(out / "mask.json", {"d_F": mask.threshold, "tensors": mask.density})
     checkpoints.clear()
-    density = [m["kept"] / m["of"] for m in mask.density.values()]
-    return {**{k: v for k, v in curve[-1].items() if k != "step"}, "mask_density": sum(density) / len(density)}
+    kept, of = (sum(tensor[count] for tensor in mask.density.values()) for count in ("kept", "of"))
+    return {**{k: v for k, v in curve[-1].items() if k != "step"}, "mask_density": kept / of}
 
 
 def _inputs(benchmark: Path, model: Path, statistics: Path, pruning: Path) -> list[tuple[Path, str]]:
@@ -88,17 +94,21 @@ def assemble(
     retain = Portraits(mllm, bank, data, request.retain)
     first_tuned = mllm.tower_mlps(settings.layers)[0].layer
     first_pruned = min((layer for layer, gone in pruned.items() if bool(gone.any())), default=first_tuned)
-    source = FrozenPrefix(mllm, bank, min(first_tuned, first_pruned))
-    source.fill([*forget.images, *retain.images], FEATURE_BATCH)
-    teacher = source.snapshot(retain.images, FEATURE_BATCH)
-    zero_neurons(mllm, pruned)
     bound = None if settings.bound == "none" else settings.bound
+
+    def look(version: int) -> Look:
+        source = FrozenPrefix(mllm, augmented(bank, settings.seed, version), min(first_tuned, first_pruned))
+        source.fill([*forget.images, *retain.images], FEATURE_BATCH)
+        teacher = source.snapshot(retain.images, FEATURE_BATCH)
+        return Look(source, Vkd(settings.alpha, settings.beta, bound, teacher))
+
+    looks = [look(version) for version in range(settings.versions)]
+    zero_neurons(mllm, pruned)
     return Unlearning(
         settings=settings,
-        objective=Vkd(settings.alpha, settings.beta, bound, teacher),
+        looks=looks,
         forget=forget,
         retain=retain,
-        source=source,
         parameters=mllm.visual_parameters(settings.layers),
         mask=mask,
         frozen_entries=pruned_entries(mllm, pruned),

@@ -23,18 +23,25 @@ WARMUP = 10
 
 
 @dataclass(frozen=True)
+class Look:
+    """One version of the portraits: where their features come from, and the losses on them."""
+
+    source: FrozenPrefix
+    objective: Objective
+
+
+@dataclass(frozen=True)
 class Unlearning:
     """Everything one unlearning run consists of.
 
-    parameters: the tunable tensors by full name; all others are frozen. frozen_entries: per tensor, entries that must
-    stay as they are (pruned neurons), broadcastable bool.
+    looks: versions of the portraits, one epoch each in turn. parameters: the tunable tensors by full name; all others
+    are frozen. frozen_entries: per tensor, entries that must stay as they are (pruned neurons), broadcastable bool.
     """
 
     settings: UnlearnSettings
-    objective: Objective
+    looks: Sequence[Look]
     forget: Portraits
     retain: Portraits
-    source: FrozenPrefix
     parameters: Mapping[str, nn.Parameter]
     mask: SaliencyMask
     frozen_entries: Mapping[str, Tensor] = field(default_factory=dict)
@@ -46,11 +53,16 @@ class Unlearning:
         """An epoch sees every forget portrait once."""
         return -(-len(self.forget.images) // self.settings.batch_forget_images)
 
+    @property
+    def steps(self) -> int:
+        """`epochs` epochs, or `least_steps` where there are few portraits to forget."""
+        return max(self.settings.epochs * self.steps_per_epoch, self.settings.least_steps)
+
     def run(self) -> Curve:
         """Fine-tune in place. Raises UserError if a mask matches no live tensor, TrainingFailure on NaN."""
         require_live(self.mask, self.parameters)
         only_tunable(self.forget.mllm.model, self.parameters)
-        rule = Optimisation(self.settings.epochs * self.steps_per_epoch, self.settings.learning_rate, warmup=WARMUP)
+        rule = Optimisation(self.steps, self.settings.learning_rate, warmup=WARMUP)
         training = Training(
             self.parameters, self.gradients, rule, "unlearning", checkpoints=self.checkpoints, tracker=self.tracker
         )
@@ -59,13 +71,18 @@ class Unlearning:
     def gradients(self, step: int) -> dict[str, float]:
         """Fill `.grad` for one step; returns the losses to record."""
         forget_images, retain_images = image_batches(self.settings, self.forget.images, self.retain.images, step)
-        ascent, forgetting = self._gradients(self.forget, forget_images, self.objective.forget)
-        descent, preserving = self._gradients(self.retain, retain_images, self.objective.preserve)
+        look = self.looks[step // self.steps_per_epoch % len(self.looks)]
+        ascent, forgetting = self._gradients(self.forget, forget_images, look.source, look.objective.forget)
+        descent, preserving = self._gradients(self.retain, retain_images, look.source, look.objective.preserve)
         self._combine(ascent, descent)
         return {**forgetting, **preserving}
 
     def _gradients(
-        self, portraits: Portraits, images: Sequence[str], objective: Callable[[Outputs], Losses]
+        self,
+        portraits: Portraits,
+        images: Sequence[str],
+        source: FrozenPrefix,
+        objective: Callable[[Outputs], Losses],
     ) -> tuple[dict[str, Tensor], dict[str, float]]:
         """Gradients and losses of a batch, a few images at a time: both are means over images."""
         gradients = {name: torch.zeros_like(parameter) for name, parameter in self.parameters.items()}
@@ -73,7 +90,7 @@ class Unlearning:
         size = self.settings.micro_batch_images
         for chunk in (images[start : start + size] for start in range(0, len(images), size)):
             share = len(chunk) / len(images)
-            losses = objective(portraits.forward(chunk, self.source.features(chunk)))
+            losses = objective(portraits.forward(chunk, source.features(chunk)))
             found = torch.autograd.grad(losses.total * share, list(self.parameters.values()))
             for total, gradient in zip(gradients.values(), found, strict=True):
                 total += gradient

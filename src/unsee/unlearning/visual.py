@@ -5,17 +5,22 @@ for it, the vanilla model's features.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from zlib import crc32
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from unsee.benchmark.schema import Benchmark
 from unsee.mllm.families import Mllm
-from unsee.mllm.finetune import ImageBank
+from unsee.mllm.finetune import ImageBank, augment
 from unsee.mllm.packing import answer_tokens, image_losses, pack_training, question_losses
 from unsee.mllm.prompts import Rendered
+from unsee.progress import progress
+
+Pixels = Callable[[Sequence[str]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -67,20 +72,20 @@ class Portraits:
 class FrozenPrefix:
     """Features of images, from cached outputs of the tower layers before `start`.
 
-    Exact as long as those layers do not change and images are not augmented.
+    Exact as long as those layers do not change. pixels: image paths -> float32 [B, 3, H, W], the same at every call.
     """
 
-    def __init__(self, mllm: Mllm, bank: ImageBank, start: int):
-        self.mllm, self.bank, self.start = mllm, bank, start
+    def __init__(self, mllm: Mllm, pixels: Pixels, start: int):
+        self.mllm, self.pixels, self.start = mllm, pixels, start
         self._cache: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def fill(self, images: Sequence[str], batch: int) -> None:
         """Run the frozen layers over images not seen before."""
         missing = [image for image in dict.fromkeys(images) if image not in self._cache]
-        for start in range(0, len(missing), batch):
+        for start in progress(range(0, len(missing), batch), "frozen layers"):
             chunk = missing[start : start + batch]
-            hidden = self.mllm.run_layers(self.mllm.embed(self.bank.pixels(chunk)), 0, self.start)
+            hidden = self.mllm.run_layers(self.mllm.embed(self.pixels(chunk)), 0, self.start)
             self._cache.update(zip(chunk, hidden, strict=True))
 
     def features(self, images: Sequence[str]) -> Tensor:
@@ -92,7 +97,23 @@ class FrozenPrefix:
     def snapshot(self, images: Sequence[str], batch: int) -> dict[str, Tensor]:
         """Features of every image as the model is now, [N, D] each: the teacher's, taken before unlearning."""
         chunks = [images[start : start + batch] for start in range(0, len(images), batch)]
-        return {image: f for chunk in chunks for image, f in zip(chunk, self.features(chunk), strict=True)}
+        return {
+            image: features
+            for chunk in progress(chunks, "the teacher's features")
+            for image, features in zip(chunk, self.features(chunk), strict=True)
+        }
+
+
+def augmented(bank: ImageBank, seed: int, version: int) -> Pixels:
+    """The portraits as they are (version 0), or each shifted and tinted a little, in the same way at every call."""
+    if version == 0:
+        return bank.pixels
+
+    def pixels(images: Sequence[str]) -> Tensor:
+        generators = [np.random.default_rng([seed, version, crc32(image.encode())]) for image in images]
+        return torch.cat([augment(bank.pixels([i]), rng) for i, rng in zip(images, generators, strict=True)])
+
+    return pixels
 
 
 def mean_loss(outputs: Outputs) -> Tensor:
