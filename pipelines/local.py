@@ -2,6 +2,7 @@
 
 import logging
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -53,13 +54,17 @@ class Request:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished run left: results in `out`, the MLflow run, and the seconds of each step (0: cached)."""
+    """What a finished run left: results in `out`, the MLflow run, and the seconds of each step (0: cached).
+
+    peak_memory: bytes that the largest process of a step held.
+    """
 
     out: Path
     mlflow_uri: str
     mlflow_run: str
     seconds: dict[str, float]
     cached: frozenset[str]
+    peak_memory: int
 
 
 class StepError(Exception):
@@ -194,7 +199,9 @@ def _tracked_run(place: Workplace, arguments: Mapping[str, Any], settings: Setti
             except BaseException:
                 _close_failed(mlflow_run)
                 raise
-    return Outcome(place.out, place.tracking_uri, mlflow_run, transcript.seconds, frozenset(transcript.cached))
+    cached, peak = frozenset(transcript.cached), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    bytes_each = 1 if sys.platform == "darwin" else 1024
+    return Outcome(place.out, place.tracking_uri, mlflow_run, transcript.seconds, cached, peak * bytes_each)
 
 
 @contextmanager

@@ -46,7 +46,8 @@ def _times(outcome: Outcome, timing: Mapping[str, float]) -> list[str]:
         for step in outcome.seconds
         if step in timing
     }
-    return _pairs({**steps, "this run": f"{sum(outcome.seconds.values()):.1f} s"})
+    total = f"{sum(outcome.seconds.values()):.1f} s, at most {outcome.peak_memory / 1e9:.1f} GB of memory"
+    return _pairs({**steps, "this run": total})
 
 
 def _places(outcome: Outcome) -> list[str]:
