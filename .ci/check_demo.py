@@ -1,10 +1,19 @@
-"""The demo's outcome: not that it ended, but what it found."""
+"""Run `make demo` and check its outcome: not that it ended, but what it found, how long it took and how much memory."""
 
 import json
+import resource
+import subprocess
 import sys
+import time
 from pathlib import Path
 
-out = Path(sys.argv[1])
+started = time.monotonic()
+subprocess.run(["make", "demo"], check=True)
+minutes = (time.monotonic() - started) / 60
+gigabytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
+print(f"{minutes:.1f} minutes, the largest process {gigabytes:.2f} GB")
+
+out = Path("runs/demo")
 summary = json.loads((out / "summary.json").read_text())
 vanilla, retrained, unlearned = (summary["models"][name] for name in ("vanilla", "retrained", "unlearned"))
 heldout = "forget/vqa/heldout_accuracy"
@@ -28,6 +37,9 @@ checks = {
         for sampling in ("person", "image")
         for percent in ("10", "20", "30")
     ),
+    "a verdict was reached": summary["verdict"]["status"] not in ("undecided", "not_forgotten"),
+    "at most 10 minutes on idle cores, and half as much again on busy ones": minutes <= 15,
+    "less than 3 GB": gigabytes < 3,
     "the report is there": (out / "report.html").stat().st_size > 10_000,
 }
 for name, passed in checks.items():

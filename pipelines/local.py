@@ -1,33 +1,41 @@
 """Run the unlearning DAG on this machine by KFP's own local engine, with its cache."""
 
+import logging
 import os
+import resource
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+import psutil
 from kfp import local
 from kfp.local.pipeline_orchestrator import run_local_pipeline
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
-from unsee.benchmark import schema
+from unsee.benchmark import embedded, schema
+from unsee.code import code_digest, directory_digest
 from unsee.errors import UserError
 from unsee.explain import USER
 from unsee.progress import TERMINAL
-from unsee.settings import Settings, load_settings
+from unsee.settings import EMBEDDED, Settings, load_settings
 from unsee.steps.component import STOPPED
 from unsee.storage import artifact
 from unsee.tracking.mlflow import finish_parent, start_parent
 from unsee_pipelines.cache import drop_damaged
-from unsee_pipelines.code import code_digest, directory_digest
 from unsee_pipelines.transcript import Transcript, everything_into
 from unsee_pipelines.unlearn import unlearning
 
 RESULTS = ("summary.json", "report.html", "registration.json")
+SECONDS_TO_STOP = 30.0
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,13 +54,17 @@ class Request:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished run left: results in `out`, the MLflow run, and the seconds of each step (0: cached)."""
+    """What a finished run left: results in `out`, the MLflow run, and the seconds of each step (0: cached).
+
+    peak_memory: bytes that the largest process of a step held.
+    """
 
     out: Path
     mlflow_uri: str
     mlflow_run: str
     seconds: dict[str, float]
     cached: frozenset[str]
+    peak_memory: int
 
 
 class StepError(Exception):
@@ -103,6 +115,7 @@ def run(request: Request) -> Outcome:
         assignments=request.assignments,
         method=request.method,
         seed=request.seed,
+        benchmark="" if request.benchmark is None else str(request.benchmark),
     )
     arguments = pipeline_arguments(request, settings)
     place = Workplace(request.out.resolve())
@@ -115,10 +128,12 @@ def pipeline_arguments(request: Request, settings: Settings) -> dict[str, Any]:
     """The arguments of the DAG; a given benchmark and the forget request are checked here, before anything runs.
 
     Raises:
-        UserError: unreadable config, damaged benchmark, or people it does not know.
+        UserError: damaged benchmark, or people who are not in it or cannot be forgotten.
     """
     benchmark, digest = "", ""
-    if request.benchmark is not None:
+    if request.benchmark is None:
+        schema.ForgetRequest.resolve(embedded.outline(settings.benchmark), request.forget)
+    else:
         directory = request.benchmark.resolve()
         schema.ForgetRequest.resolve(schema.load(directory), request.forget)
         benchmark, digest = str(directory), artifact.read(directory, "benchmark", verify=False).digest
@@ -126,7 +141,7 @@ def pipeline_arguments(request: Request, settings: Settings) -> dict[str, Any]:
         "preset": request.preset,
         "method": request.method,
         "overrides": list(request.assignments),
-        "config": "" if request.config is None else request.config.read_text(),
+        "config": "" if request.config is None else request.config.read_text(encoding="utf-8"),
         "benchmark": benchmark,
         "benchmark_digest": digest,
         "forget": list(request.forget),
@@ -138,7 +153,7 @@ def pipeline_arguments(request: Request, settings: Settings) -> dict[str, Any]:
 def _identity(settings: Settings) -> str:
     """What the cache must know besides settings and data: the code, and a base model that is not part of it."""
     base = Path(settings.vanilla.base)
-    if settings.vanilla.base == "embedded" or not base.is_dir():
+    if settings.vanilla.base == EMBEDDED or not base.is_dir():
         return code_digest()
     return artifact.digest_of([code_digest(), directory_digest(base)])
 
@@ -175,22 +190,63 @@ def _tracked_run(place: Workplace, arguments: Mapping[str, Any], settings: Setti
     root = place.new_root()
     with place.log.open("w", buffering=1) as log:
         transcript = Transcript(_step_names(unlearning.pipeline_spec), log, sys.stdout, on_failure=_stop_others)
-        with everything_into(transcript):
+        with everything_into(transcript), _stoppable():
             mlflow_run = start_parent(f"{arguments['method']} {place.out.name}", _parameters(arguments, settings))
             os.environ["MLFLOW_RUN_ID"] = mlflow_run
             try:
                 _execute(unlearning.pipeline_spec, arguments, root, place, transcript)
                 _publish(root, place.out)
             except BaseException:
-                finish_parent(mlflow_run, succeeded=False)
+                _close_failed(mlflow_run)
                 raise
-    return Outcome(place.out, place.tracking_uri, mlflow_run, transcript.seconds, frozenset(transcript.cached))
+    cached, peak = frozenset(transcript.cached), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    bytes_each = 1 if sys.platform == "darwin" else 1024
+    return Outcome(place.out, place.tracking_uri, mlflow_run, transcript.seconds, cached, peak * bytes_each)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the step that runs, then raise SystemExit here; what nohup ignores stays ignored."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    previous = {number: signal.getsignal(number) for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
+    for number in previous:
+        signal.signal(number, _stop)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    processes = psutil.Process().children(recursive=True)
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, alive = psutil.wait_procs(processes, timeout=SECONDS_TO_STOP)
+    for process in alive:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    raise SystemExit(128 + number)
+
+
+def _close_failed(mlflow_run: str) -> None:
+    """A tracking server that fails as well must not hide why the run did."""
+    try:
+        finish_parent(mlflow_run, succeeded=False)
+    except Exception:
+        logger.exception("MLflow run %s could not be closed", mlflow_run)
 
 
 def _parameters(arguments: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     """What pipeline runs are told apart by in MLflow."""
-    told = ("method", "seed", "forget", "benchmark", "benchmark_digest", "code_digest")
-    return {**settings.model_dump(), **{name: arguments[name] for name in told}}
+    told = ("method", "seed", "forget", "benchmark_digest", "code_digest")
+    source = arguments["benchmark"]
+    return {
+        **settings.model_dump(exclude={"benchmark"} if source else None),
+        **{name: arguments[name] for name in told},
+        "benchmark_source": source,
+    }
 
 
 def _stop_others(step: str) -> None:

@@ -1,8 +1,10 @@
-"""The last thing `unsee run` prints: what was forgotten, what it cost, where everything is."""
+"""The last thing `unsee run` prints: the verdict, what was forgotten, what it cost, where everything is."""
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
+from unsee.report.checks import SAMPLED, attack_reason, worst_attack
 from unsee_pipelines.local import Outcome
 
 SPLITS = {"forget": "forget", "retain": "retain", "realworld": "real-world"}
@@ -11,9 +13,10 @@ MODELS = ("vanilla", "retrained", "unlearned")
 
 
 def final_table(outcome: Outcome) -> str:
-    """Accuracy of the three models, the seconds of each step, and where report and MLflow run are."""
-    models = json.loads((outcome.out / "summary.json").read_text())["models"]
-    parts = [_accuracies(models), _times(outcome), _places(outcome)]
+    """The headline, accuracy of the three models, the worst relearning attack, the seconds of each step, and places."""
+    summary = json.loads((outcome.out / "summary.json").read_text())
+    figures = [*_accuracies(summary["models"]), _relearning(summary)]
+    parts = [[summary["verdict"]["headline"]], figures, _times(outcome, summary["timing"]), _places(outcome)]
     return "\n\n".join("\n".join(part) for part in parts)
 
 
@@ -27,9 +30,24 @@ def _accuracies(models: Mapping[str, Mapping[str, float | None]]) -> list[str]:
     return lines
 
 
-def _times(outcome: Outcome) -> list[str]:
-    steps = {step: "cached" if step in outcome.cached else f"{s:.1f} s" for step, s in outcome.seconds.items()}
-    return _pairs({**steps, "all steps": f"{sum(outcome.seconds.values()):.1f} s"})
+def _relearning(summary: dict[str, Any]) -> str:
+    """What the worst attack won back in points, below the unlearned model, beside what it taught the retrained one."""
+    worst = worst_attack(summary)
+    if worst is None:
+        return f"{'relearning, points won back':36}not measured: {attack_reason(summary)}"
+    attack = f"relearning, {worst.share} % of {SAMPLED[worst.sampling]}, points"
+    return f"{attack:47}{100 * worst.control:+11.1f}{100 * worst.gap:+11.1f}"
+
+
+def _times(outcome: Outcome, timing: Mapping[str, float]) -> list[str]:
+    """As in the report: from a step's start until its result was complete, when it was made if it is cached."""
+    steps = {
+        step: f"{timing[step]:.1f} s" + (", cached" if step in outcome.cached else "")
+        for step in outcome.seconds
+        if step in timing
+    }
+    total = f"{sum(outcome.seconds.values()):.1f} s, at most {outcome.peak_memory / 1e9:.1f} GB of memory"
+    return _pairs({**steps, "this run": total})
 
 
 def _places(outcome: Outcome) -> list[str]:

@@ -61,7 +61,13 @@ def unlearning(
     """
     with dsl.ExitHandler(_light(finish(), cached=False)):
         resolved = resolve_settings(
-            preset=preset, method=method, overrides=overrides, config=config, seed=seed, code_digest=code_digest
+            preset=preset,
+            method=method,
+            overrides=overrides,
+            config=config,
+            seed=seed,
+            given_benchmark=benchmark,
+            code_digest=code_digest,
         )
         settings = _light(resolved).outputs
         prepared = prepare_benchmark(

@@ -7,7 +7,11 @@ import sys
 import pytest
 
 from unsee import progress as module
+from unsee.benchmark import embedded
+from unsee.mllm.finetune import ImageBank
 from unsee.progress import MARK, TERMINAL, progress
+from unsee.statistics.importance import mean_absolute_activation
+from unsee.unlearning.visual import FrozenPrefix
 
 
 @pytest.fixture
@@ -42,3 +46,17 @@ def test_a_captured_step_draws_its_bar_on_the_terminal_it_was_named(captured, mo
     os.set_blocking(reader, False)
     assert b"training" in os.read(reader, 4096)
     assert captured.readouterr().out == ""
+
+
+def test_long_work_tells_how_far_it_is(captured, monkeypatch, small_benchmark, benchmark_settings, llava, tmp_path):
+    monkeypatch.setattr(module, "SECONDS_BETWEEN_LINES", 0.0)
+    bank = ImageBank(llava, small_benchmark)
+    images = [question.image for question in small_benchmark.select(role="train", modality="vqa")][:2]
+    embedded.generate(benchmark_settings, tmp_path / "drawn")
+    mean_absolute_activation(llava, bank.pixels, images, batch=1)
+    source = FrozenPrefix(llava, bank.pixels, 2)
+    source.fill(images, batch=1)
+    source.snapshot(images, batch=1)
+    told = captured.readouterr().out
+    for line in ("drawing portraits 1/25", "neuron importance 1/2", "frozen layers 1/", "the teacher's features 1/2"):
+        assert f"{MARK}{line}" in told

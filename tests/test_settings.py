@@ -1,6 +1,7 @@
 """Settings: preset, file, assignments, seed; every mistake is told in a sentence that names where it is."""
 
 import pytest
+import yaml
 
 from unsee.errors import UserError
 from unsee.settings import load_settings
@@ -48,6 +49,14 @@ def test_a_threshold_given_one_way_replaces_the_preset_s_other_way(assignment, v
         ("unlearn.mask={value: 1, fraction: 0.5}", ["unlearn.mask", "exactly one of value and fraction"]),
         ("prune.threshold.fraction=1.5", ["prune.threshold.fraction", "1.5", "less than or equal to 1"]),
         ("unlearn.layers=0", ["unlearn.layers", "0", "greater than 0"]),
+        ("unlearn.layers=99", ["unlearn.layers = 99", "4 tower layers feed the projector"]),
+        ("prune.layers=5", ["prune.layers = 5", "4 tower layers feed the projector"]),
+        ("prune.threshold.value=.nan", ["prune.threshold.value", "nan", "finite"]),
+        ("unlearn.bound=0", ["unlearn.bound", "0", "greater than 0"]),
+        ("unlearn.bound=-5.5", ["unlearn.bound", "-5.5", "greater than 0"]),
+        ("relearn.seed=-1", ["relearn.seed", "-1", "greater than or equal to 0"]),
+        ("unlearn.method=gradient_ascent", ["unlearn.method = 'gradient_ascent'", "--method vkd"]),
+        ("preset=huge", ["preset = 'huge'", "--preset embedded"]),
         ("relearn.percents=[10, 150]", ["relearn.percents.1", "150", "less than 100"]),
         ("relearn.percents=[0]", ["relearn.percents.0", "0", "greater than 0"]),
         ("relearn.samplings=[people]", ["relearn.samplings.0", "people", "person", "image"]),
@@ -80,6 +89,34 @@ def test_an_unknown_preset_is_told_with_the_known_ones():
 def test_an_unknown_method_is_refused():
     with pytest.raises(UserError, match=r"unlearn\.method = 'magic'"):
         load_settings("embedded", method="magic")
+
+
+def test_all_settings_of_a_run_may_be_its_config_again(tmp_path):
+    file = tmp_path / "mine.yaml"
+    settings = load_settings("embedded", assignments=["unlearn.beta=0.7"])
+    file.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
+    assert load_settings("embedded", config=file) == settings
+
+
+def test_another_base_may_have_more_layers_than_the_shipped_one():
+    settings = load_settings("embedded", assignments=["vanilla.base=/models/llava", "unlearn.layers=23"])
+    assert settings.unlearn.layers == 23
+
+
+def test_settings_of_generation_are_refused_where_a_benchmark_is_given(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("benchmark: {retain: 4}")
+    for changes in ({"config": file}, {"assignments": ["benchmark.retain=4"]}):
+        with pytest.raises(UserError, match=r"settings of benchmark\.\* .* --benchmark people is given"):
+            load_settings("embedded", **changes, benchmark="people")
+    assert load_settings("embedded", benchmark="people").unlearn == load_settings("embedded").unlearn
+
+
+def test_a_file_that_is_not_utf_8_is_told_with_its_path(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_bytes("unlearn: {beta: 0.3}  # für später".encode("latin-1"))
+    with pytest.raises(UserError, match=r"--config .*mine\.yaml cannot be read as YAML in UTF-8"):
+        load_settings("embedded", config=file)
 
 
 @pytest.mark.parametrize(("text", "word"), [("- a\n- b\n", "mapping"), ("a: [", "YAML"), (None, "YAML")])

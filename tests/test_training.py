@@ -1,7 +1,9 @@
 """The optimisation loop: what AdamW says, bit for bit the same after any interruption, and no step on a NaN."""
 
 import math
+import shutil
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+import unsee
 from unsee.errors import TrainingFailure, UserError
+from unsee.tracking import NoTracker
 from unsee.training import CHECKPOINTS, Checkpoints, Optimisation, Training, clip
 
 RULE = Optimisation(steps=12, learning_rate=0.05, weight_decay=0.1, warmup=3, cosine=True)
@@ -135,22 +139,60 @@ def test_a_loss_that_is_no_number_stops_before_the_update(loss):
     assert work.bits == reached
 
 
-def test_the_curve_is_told_to_the_tracker_once_also_after_a_resume(tmp_path):
-    class Recorder:
-        def __init__(self):
-            self.points = []
+def test_a_gradient_that_is_no_number_stops_though_the_loss_is_one():
+    work = Regression()
+    original = work.gradients
 
-        def log_params(self, params): ...
+    def gradients(step: int) -> dict[str, float]:
+        found = original(step)
+        if step == 3:
+            work.parameters["w"].grad[0, 0] = float("nan")
+        return found
 
-        def log_artifact(self, path): ...
+    work.gradients = gradients
+    with pytest.raises(TrainingFailure, match=r"fitting: the gradient's norm became nan at step 4"):
+        work.train()
+    assert all(bool(p.isfinite().all()) for p in work.parameters.values())
 
-        def log_metrics(self, metrics, step=None):
-            self.points.append({"step": step, **metrics})
 
-    checkpoints = Checkpoints(tmp_path / "saved.safetensors", seconds=-1)
+def test_weights_that_the_last_step_blew_up_are_told():
+    work = Regression()
+    original = work.gradients
+
+    def gradients(step: int) -> dict[str, float]:
+        if step == RULE.steps - 1:
+            work.parameters["b"].data.fill_(float("inf"))
+            work.parameters["w"].grad = torch.zeros_like(work.parameters["w"])
+            return {"loss": 0.0}
+        return original(step)
+
+    work.gradients = gradients
+    with pytest.raises(TrainingFailure, match=r"fitting: b became inf at step 12"):
+        work.train()
+
+
+class Recorder(NoTracker):
+    """Keeps the points it is told."""
+
+    def __init__(self):
+        self.points = []
+
+    def log_metrics(self, metrics, step=None):
+        self.points.append({"step": step, **metrics})
+
+
+def test_the_curve_is_told_as_it_grows_up_to_where_a_training_fails():
     recorder = Recorder()
     with pytest.raises(Interrupted):
-        Regression({5}).train(checkpoints, tracker=recorder)
+        Regression({5}).train(tracker=recorder)
+    assert recorder.points == Regression().train()[:5]
+
+
+def test_a_resumed_training_tells_the_whole_curve_once(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "saved.safetensors", seconds=-1)
+    with pytest.raises(Interrupted):
+        Regression({5}).train(checkpoints)
+    recorder = Recorder()
     curve = Regression().train(checkpoints, tracker=recorder)
     assert recorder.points == curve
     assert [point["step"] for point in curve] == list(range(1, RULE.steps + 1))
@@ -177,6 +219,51 @@ def test_checkpoints_lie_where_the_environment_says_keyed_by_their_inputs(tmp_pa
     assert one == same
     assert one.file.parent == tmp_path
     assert one.file != other.file
+
+
+def test_a_checkpoint_of_other_code_is_not_gone_on_from(tmp_path, monkeypatch):
+    package = tmp_path / "unsee"
+    shutil.copytree(Path(unsee.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    monkeypatch.setenv(CHECKPOINTS, str(tmp_path / "checkpoints"))
+    monkeypatch.setenv("UNSEE_CHECKPOINT_SECONDS", "-1")
+    monkeypatch.setattr(unsee, "__file__", str(package / "__init__.py"))
+    Regression().train(Checkpoints.of("fitting"))
+    assert Checkpoints.of("fitting").load() is not None
+    (package / "pruning.py").write_text("# changed")
+    assert Checkpoints.of("fitting").load() is None
+
+
+@pytest.mark.parametrize("size", [0, 5, 100, -1])
+def test_a_truncated_checkpoint_is_said_and_replaced(tmp_path, capsys, size):
+    checkpoints = Checkpoints(tmp_path / "saved.safetensors", seconds=-1)
+    undisturbed = Regression()
+    curve = undisturbed.train(checkpoints)
+    whole = checkpoints.file.read_bytes()
+    checkpoints.file.write_bytes(whole[:size])
+    resumed = Regression()
+    assert resumed.train(checkpoints) == curve
+    assert resumed.bits == undisturbed.bits
+    assert f"checkpoint {checkpoints.file} is damaged" in capsys.readouterr().out
+    assert checkpoints.load() is not None
+
+
+def save_often(file: Path) -> None:
+    for number in range(100):
+        Checkpoints(file).save({"a": torch.full((1000,), number)}, {"curve": [number]})
+
+
+def test_two_processes_may_save_to_one_checkpoint(tmp_path):
+    file = tmp_path / "saved.safetensors"
+    writers = [get_context("fork").Process(target=save_often, args=(file,)) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    tensors, state = Checkpoints(file).load()
+    assert tensors["a"].tolist() == [99] * 1000
+    assert state == {"curve": [99]}
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_cleared_checkpoint_is_gone(tmp_path):

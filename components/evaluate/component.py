@@ -33,11 +33,14 @@ def evaluate(
         evaluation: metrics.json and predictions.parquet, one row per question.
         metrics: The scores, under the same names for every model.
     """
+    from pathlib import Path
+
     from unsee.settings import EvaluationSettings
     from unsee.steps import evaluate
     from unsee.steps.component import paths, running
 
     section = EvaluationSettings.model_validate_json(settings)
-    inputs = paths(benchmark=benchmark, model=model, base=base, out=evaluation)
+    inputs = paths(benchmark=benchmark, model=model, out=evaluation)
+    given = Path(base.path) if base else None
     with running(f"evaluate-{name}", metrics) as step:
-        step.show(evaluate.run(section, **inputs, forget=forget, name=name, tracker=step.tracker))
+        step.show(evaluate.run(section, **inputs, base=given, forget=forget, name=name, tracker=step.tracker))

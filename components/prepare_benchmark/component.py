@@ -16,7 +16,7 @@ def prepare_benchmark(
     """Take over a given benchmark, or generate the embedded one.
 
     Args:
-        settings: JSON of the `benchmark` settings.
+        settings: JSON of the `benchmark` settings; empty when a source is given.
         source: Benchmark directory to take over; empty: generate one.
         source_digest: Digest of the source's manifest: part of the cache key, not read.
         code_digest: Identity of code and library versions: part of the cache key, not read.
@@ -31,7 +31,6 @@ def prepare_benchmark(
     from unsee.steps import prepare_benchmark
     from unsee.steps.component import paths, running
 
-    section = BenchmarkSettings.model_validate_json(settings)
-    given = Path(source) if source else None
+    given = Path(source) if source else BenchmarkSettings.model_validate_json(settings)
     with running("prepare-benchmark", metrics) as step:
-        step.show(prepare_benchmark.run(section, given, **paths(out=benchmark), tracker=step.tracker))
+        step.show(prepare_benchmark.run(given, **paths(out=benchmark), tracker=step.tracker))

@@ -29,6 +29,8 @@ def register(
     from unsee.steps.component import paths, running
 
     inputs = paths(vanilla=vanilla, unlearned=unlearned, summary=summary, out=registration)
-    uris = {"vanilla_uri": vanilla.uri, "unlearned_uri": unlearned.uri}
     with running("register", metrics) as step:
-        step.show(register.run(preset=preset, **inputs, **uris, tracker=step.tracker))
+        shown = register.run(
+            preset=preset, **inputs, vanilla_uri=vanilla.uri, unlearned_uri=unlearned.uri, tracker=step.tracker
+        )
+        step.show(shown)

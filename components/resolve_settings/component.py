@@ -12,6 +12,7 @@ def resolve_settings(
     overrides: list[str],
     config: str,
     seed: int,
+    given_benchmark: str,
     code_digest: str,
 ) -> NamedTuple(
     "Sections",
@@ -34,22 +35,23 @@ def resolve_settings(
         overrides: Assignments such as "unlearn.beta=0.3"; they win over config and preset.
         config: YAML text of the preset's shape; it wins over the preset. Empty: none.
         seed: Seed of everything random that has no seed of its own.
+        given_benchmark: Benchmark directory; empty: one is generated.
         code_digest: Identity of code and library versions: part of the cache key, not read.
 
     Returns:
-        benchmark: JSON of what the embedded generator draws.
+        benchmark: JSON of what the embedded generator draws; empty when a benchmark is given.
         vanilla: JSON of how vanilla and retrained are trained.
         statistics: JSON of how statistics are collected.
         prune: JSON of which neurons are removed.
         unlearn: JSON of the unlearning method.
         evaluation: JSON of how answers are scored.
         relearn: JSON of the relearning attack.
-        sections: All of these by name.
+        sections: All of these that are used, by name.
     """
     from unsee.steps import resolve_settings
     from unsee.steps.component import failures_told
 
     with failures_told("resolve-settings"):
-        sections = resolve_settings.run(preset, overrides, config, method, seed)
+        sections = resolve_settings.run(preset, overrides, config, method, seed, given_benchmark)
     names = ("benchmark", "vanilla", "statistics", "prune", "unlearn", "evaluation", "relearn")
-    return (*(sections[name] for name in names), sections)
+    return (*(sections.get(name, "") for name in names), sections)

@@ -45,8 +45,10 @@ def run(
     ] = None,
     method: Annotated[str, typer.Option(help="Unlearning method.")] = "vkd",
     benchmark: Annotated[Path | None, typer.Option(help="Benchmark directory; without it one is generated.")] = None,
-    forget: Annotated[str, typer.Option(metavar="ID[,ID…]", help="Who is to be forgotten.")] = "",
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    forget: Annotated[
+        str | None, typer.Option(metavar="ID[,ID…]", help="Who is to be forgotten, if not whom the benchmark suggests.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
 ) -> None:
     """Run the whole pipeline on this machine: vanilla, retrained, unlearned, evaluated, attacked, reported."""
     _require_pipelines()
@@ -60,7 +62,7 @@ def run(
         config=config,
         assignments=tuple(assignments or ()),
         benchmark=benchmark,
-        forget=tuple(entity for entity in forget.split(",") if entity),
+        forget=() if forget is None else _ids(forget),
         seed=seed,
     )
     typer.echo(f"\n{final_table(local.run(request))}")
@@ -77,7 +79,7 @@ def bench(out: Annotated[Path, typer.Option(help="JSON file to write.")]) -> Non
 @benchmark_app.command("generate")
 def benchmark_generate(
     out: Out,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same pixels and rows.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same pixels and rows.")] = 0,
     preset: Annotated[str, typer.Option(help="Settings that say how many people and views.")] = "embedded",
 ) -> None:
     """Draw fictitious people and ask about them."""
@@ -91,7 +93,7 @@ def benchmark_import(
     layout: Annotated[str, typer.Argument(help="What SOURCE is: folder (people.jsonl and photographs).")],
     source: Path,
     out: Out,
-    seed: Annotated[int, typer.Option(help="Decides which views are held out and the order of options.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Decides which views are held out and the order of options.")] = 0,
 ) -> None:
     """Make a benchmark of your own photographs."""
     if layout != "folder":
@@ -164,6 +166,13 @@ def pipeline_compile(
     given = {name: value for name, value in {"image": image, "out": out}.items() if value is not None}
     for path in compile_all(**given):
         typer.echo(path)
+
+
+def _ids(forget: str) -> tuple[str, ...]:
+    ids = tuple(stripped for part in forget.split(",") if (stripped := part.strip()))
+    if not ids:
+        raise UserError(f"--forget {forget!r} names nobody; write e.g. --forget P001,P002, or leave it out")
+    return ids
 
 
 def _require_pipelines() -> None:

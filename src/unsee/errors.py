@@ -14,4 +14,4 @@ class Problems(UserError):
 
 
 class TrainingFailure(Exception):
-    """A loss became NaN or the model collapsed: a failure inside (exit 1), nothing was published."""
+    """A loss or a score is no finite number: a failure inside (exit 1), nothing was published."""

@@ -4,31 +4,38 @@ Each step receives its own section and nothing else, so that a changed threshold
 that read it and of no other.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, SerializeAsAny, ValidationError, model_validator
 
 from unsee.errors import Problems, UserError
 
+EMBEDDED = "embedded"
+"""As `vanilla.base`: the base model in SHIPPED_BASE, a Hugging Face folder inside the installed package."""
+SHIPPED_BASE = Path(str(resources.files("unsee.mllm"))) / "base"
+
+Seed = Annotated[int, Field(ge=0)]
+
 
 class Section(BaseModel):
-    """A frozen group of settings; unknown names are errors."""
+    """A frozen group of settings; unknown names are errors, and so are NaN and infinity."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class BenchmarkSettings(Section):
-    """What the embedded generator draws (ignored when a benchmark directory is given)."""
+    """What the embedded generator draws."""
 
     forget: PositiveInt
     retain: PositiveInt
     train_views: int = Field(ge=2)
     heldout_views: PositiveInt
-    seed: int
+    seed: Seed
 
 
 class FinetuneSettings(Section):
@@ -42,7 +49,7 @@ class FinetuneSettings(Section):
     learning_rate: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
     threads: PositiveInt
-    seed: int
+    seed: Seed
 
 
 class StatisticsSettings(Section):
@@ -73,27 +80,35 @@ class PruneSettings(Section):
     layers: PositiveInt | None
 
 
-class UnlearnSettings(Section):
-    """Eq. 3-5 and 11. `layers`: how many of the deepest tower layers are tunable (None: all that feed the projector).
+Scope = Literal["vision", "full"]
 
-    micro_batch_images: how many images go through the model at once; changes speed and memory, not the result.
+
+class UnlearnSettings(Section):
+    """What every unlearning method has; a method adds its own (`unsee.unlearning.method`).
+
+    scope: what is trained: tower MLPs of the deepest `layers` layers that feed the projector (None: of all) and the
+    projector, or everything. least_steps: with few portraits to forget, epochs are repeated up to so many steps.
+    versions: of each portrait, as it is and augmented, an epoch each in turn. batch_people: people by name per step.
+    micro_batch_images: how many images go through the model at once, which changes speed and memory, not the result.
+    mask_on: whether a saliency mask restrains the forgetting gradient alone (Eq. 5) or the whole update. clip: largest
+    norm of the forgetting and of the preserving gradient, each on its own.
     """
 
-    method: Literal["vkd"]
-    alpha: float = Field(gt=0)
-    beta: float = Field(ge=0)
-    mask: ThresholdSettings
-    mask_on: Literal["forget_gradient", "update"]
-    bound: float | Literal["none"]
+    method: str
+    scope: Scope = "full"
     layers: PositiveInt | None
     epochs: PositiveInt
+    least_steps: int = Field(ge=0)
+    versions: PositiveInt
     batch_forget_images: PositiveInt
     batch_retain_images: PositiveInt
+    batch_people: PositiveInt
     micro_batch_images: PositiveInt
     learning_rate: float = Field(gt=0)
+    mask_on: Literal["forget_gradient", "update"]
     clip: float = Field(gt=0)
     threads: PositiveInt
-    seed: int
+    seed: Seed
 
 
 class EvaluationSettings(Section):
@@ -104,19 +119,24 @@ class EvaluationSettings(Section):
     batch_images: PositiveInt
     bootstrap: PositiveInt
     threads: PositiveInt
-    seed: int
+    seed: Seed
 
 
 class RelearnSettings(Section):
-    """The relearning attack of Section 4.5: the same budget for every model it is aimed at."""
+    """The relearning attack of Section 4.5: the same budget for every model it is aimed at.
+
+    `choice` and `evaluation_batch_images` are those of the evaluation: what comes back is scored as everything else.
+    """
 
     percents: tuple[Annotated[int, Field(gt=0, lt=100)], ...]
     samplings: tuple[Literal["person", "image"], ...]
     epochs: PositiveInt
     batch_images: PositiveInt
     learning_rate: float = Field(gt=0)
+    choice: Literal["options", "letter"]
+    evaluation_batch_images: PositiveInt
     threads: PositiveInt
-    seed: int
+    seed: Seed
 
 
 class Settings(Section):
@@ -127,7 +147,7 @@ class Settings(Section):
     vanilla: FinetuneSettings
     statistics: StatisticsSettings
     prune: PruneSettings
-    unlearn: UnlearnSettings
+    unlearn: SerializeAsAny[UnlearnSettings]
     evaluation: EvaluationSettings
     relearn: RelearnSettings
 
@@ -139,30 +159,92 @@ def load_settings(
     assignments: Sequence[str] = (),
     method: str = "vkd",
     seed: int = 0,
+    benchmark: str = "",
 ) -> Settings:
-    """Preset, then `config` (YAML of the same shape), then `assignments` ("unlearn.beta=0.3"), then method and seed.
+    """Preset, what it says of the method, `config` (YAML of the same shape), `assignments` ("unlearn.beta=0.3"), seed.
+
+    Args:
+        method: a method's name, or a name under the preset's `methods` that is a method with other settings.
+        benchmark: the directory that is given instead of a generated benchmark, if one is.
 
     Raises:
-        UserError: unknown preset, unreadable file, malformed assignment, unknown name or impossible value.
+        UserError: unknown preset, unreadable file, malformed assignment, unknown name, impossible value, or a value
+            that would have no effect.
     """
     values = _read_preset(preset)
-    if config is not None:
-        _merge(values, _read_yaml(config))
-    for assignment in assignments:
-        _merge(values, _parse_assignment(assignment))
-    values["preset"] = preset
+    variant = values.pop("methods").get(method, {})
+    _merge(values, variant)
+    changes = [_read_yaml(config)] if config is not None else []
+    changes += map(_parse_assignment, assignments)
+    if benchmark and any("benchmark" in change for change in changes):
+        raise UserError(
+            f"settings of benchmark.* say what is generated, but --benchmark {benchmark} is given; leave out one"
+        )
+    for change in changes:
+        _merge(values, change)
     threads = values.pop("threads")
     sections = {name: section for name, section in values.items() if isinstance(section, dict)}
     for name in sections.keys() & {"benchmark", "vanilla", "unlearn", "evaluation", "relearn"}:
         sections[name].setdefault("seed", seed)
     for name in sections.keys() & {"vanilla", "statistics", "unlearn", "evaluation", "relearn"}:
         sections[name].setdefault("threads", threads)
-    sections.get("unlearn", {})["method"] = method
+    for name, scored in {"choice": "choice", "evaluation_batch_images": "batch_images"}.items():
+        if scored in sections.get("evaluation", {}):
+            sections.get("relearn", {}).setdefault(name, sections["evaluation"][scored])
+    _set_by_option(values, "preset", preset, "--preset")
+    of_variant = variant.get("unlearn", {}).get("method", method)
+    _set_by_option(sections.get("unlearn", {}), "unlearn.method", of_variant, "--method")
+    settings = _validated(values)
+    _check_layers(settings)
+    return settings
+
+
+def _validated(values: dict[str, Any]) -> Settings:
+    """Raises Problems with everything that is wrong with the values."""
+    from unsee.unlearning.method import settings_of  # the methods need torch, `unsee --help` does not
+
+    problems = []
+    if isinstance(unlearn := values.get("unlearn"), dict):
+        try:
+            values = {**values, "unlearn": settings_of(unlearn)}
+        except ValidationError as error:
+            problems += _told(error, "unlearn.")
+            values = {**values, "unlearn": UnlearnSettings.model_construct()}
     try:
-        return Settings.model_validate(values)
+        settings = Settings.model_validate(values)
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}" for e in error.errors()]
-        raise Problems(f"preset {preset} with these settings is not valid:", problems) from None
+        problems += _told(error)
+    if problems:
+        raise Problems(f"preset {values['preset']} with these settings is not valid:", problems)
+    return settings
+
+
+def _told(error: ValidationError, prefix: str = "") -> list[str]:
+    return [f"{prefix}{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}" for e in error.errors()]
+
+
+def require_layers(setting: str, wanted: int | None, available: int) -> None:
+    """Raises UserError if more tower layers are wanted than feed the projector."""
+    if wanted is not None and wanted > available:
+        raise UserError(
+            f"{setting} = {wanted}, but {available} tower layers feed the projector; give at most {available}"
+        )
+
+
+def _check_layers(settings: Settings) -> None:
+    """Tell too many layers before anything is trained. Of another base than the shipped one, prune and unlearn do."""
+    if settings.vanilla.base == EMBEDDED:
+        config = json.loads((SHIPPED_BASE / "config.json").read_text(encoding="utf-8"))
+        layers = config["vision_config"]["num_hidden_layers"]
+        require_layers("prune.layers", settings.prune.layers, layers)
+        require_layers("unlearn.layers", settings.unlearn.layers, layers)
+
+
+def _set_by_option(section: dict[str, Any], name: str, value: str, option: str) -> None:
+    """A setting that has an option of its own: a file may repeat the option's value, not contradict it."""
+    found = section.setdefault(name.rpartition(".")[2], value)
+    if found != value:
+        raise UserError(f"{name} = {found!r} contradicts {option} {value}; choose it with {option}")
 
 
 def _read_preset(name: str) -> dict[str, Any]:
@@ -175,9 +257,9 @@ def _read_preset(name: str) -> dict[str, Any]:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"--config {path} cannot be read as YAML: {error}") from None
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"--config {path} cannot be read as YAML in UTF-8: {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"--config {path} holds no mapping of sections; write e.g. 'unlearn: {{beta: 0.3}}'")
     return values

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import nn
+from torch.nn.utils import get_total_norm
 
+from unsee.code import code_digest
 from unsee.errors import TrainingFailure, UserError
-from unsee.progress import progress
+from unsee.progress import progress, say
 from unsee.storage.artifact import digest_of
 from unsee.tracking import NoTracker, Tracker
 
@@ -31,6 +33,8 @@ CHECKPOINTS = "UNSEE_CHECKPOINTS"
 class Checkpoints:
     """Where a training saves itself: one file, keyed by what the training depends on, replaced atomically.
 
+    Two processes that train the same may save to the same file: each replaces it whole.
+
     seconds: least time between two saves. None as `file` saves nothing.
     """
 
@@ -39,30 +43,41 @@ class Checkpoints:
 
     @classmethod
     def of(cls, *inputs: Any) -> "Checkpoints":
-        """A checkpoint keyed by these inputs under the directory $UNSEE_CHECKPOINTS; none if that is unset."""
+        """A checkpoint keyed by these inputs and the code under the directory $UNSEE_CHECKPOINTS; none if unset."""
         root = os.environ.get(CHECKPOINTS)
-        seconds = float(os.environ.get("UNSEE_CHECKPOINT_SECONDS", "10"))
-        return cls(Path(root) / f"{digest_of(inputs)}.safetensors" if root else None, seconds)
+        if not root:
+            return cls()
+        key = digest_of([code_digest(), *inputs])
+        return cls(Path(root) / f"{key}.safetensors", float(os.environ.get("UNSEE_CHECKPOINT_SECONDS", "10")))
 
     def save(self, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
         """Replace the saved state."""
         if self.file is None:
             return
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.file.with_name(f".{self.file.name}")
+        temporary = self.file.with_name(f".{self.file.name}.{os.getpid()}")
         try:
             save_file(tensors, temporary, metadata={"state": json.dumps(state)})
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
             temporary.replace(self.file)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
 
     def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-        """The saved state, or None."""
-        if self.file is None or not self.file.exists():
+        """The saved state; None if there is none, or only a damaged one, which is said."""
+        if self.file is None:
             return None
-        with safe_open(self.file, framework="pt") as saved:
-            return load_file(self.file), json.loads(saved.metadata()["state"])
+        try:
+            with safe_open(self.file, framework="pt") as saved:
+                tensors = {name: saved.get_tensor(name) for name in saved.offset_keys()}
+                return tensors, json.loads(saved.metadata()["state"])
+        except FileNotFoundError:
+            return None
+        except SafetensorError as error:
+            say(f"checkpoint {self.file} is damaged ({error}) and will be replaced: starting from the beginning")
+            return None
 
     def clear(self) -> None:
         """Forget the saved state, once the result is published."""
@@ -72,7 +87,7 @@ class Checkpoints:
 
 @dataclass(frozen=True)
 class Optimisation:
-    """How long and how fast. `decay`: cosine to 2 % after a linear warm-up, or constant."""
+    """How long and how fast. `cosine`: to 2 % after a linear warm-up, else constant."""
 
     steps: int
     learning_rate: float
@@ -92,7 +107,9 @@ class Optimisation:
 class Training:
     """Parameters, and what to do with them at each step.
 
-    gradients(step) fills `.grad` and returns the losses to record; after_step() may restore entries that must not move.
+    gradients(step) fills `.grad` and returns the losses to record; after_step() may look at the weights.
+    The tracker is told the losses of a step as soon as they are known; on going on from a checkpoint, which may be in
+    another run of the tracker, those of the steps before it as well.
     """
 
     parameters: Mapping[str, nn.Parameter]
@@ -107,35 +124,41 @@ class Training:
         """Optimise to the end, from a checkpoint if there is one.
 
         Raises:
-            TrainingFailure: a recorded loss is NaN or infinite.
+            TrainingFailure: a recorded loss, a gradient or, at the end, a weight is NaN or infinite.
         """
         rule = self.optimisation
         optimizer = torch.optim.AdamW(
             self.parameters.values(), lr=rule.learning_rate, betas=rule.betas, weight_decay=rule.weight_decay
         )
         curve = self._resume(optimizer)
+        for point in curve:
+            self._tell(point)
         saved = time.monotonic()
         for step in progress(range(len(curve), rule.steps), self.description):
             optimizer.param_groups[0]["lr"] = rule.rate(step)
             optimizer.zero_grad(set_to_none=True)
             losses = self.gradients(step)
-            self._check(step, losses)
+            gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+            self._check(step + 1, {**losses, "the gradient's norm": float(get_total_norm(gradients))})
             optimizer.step()
             self.after_step()
             curve.append({"step": step + 1, **losses})
             if time.monotonic() - saved > self.checkpoints.seconds:
                 self._save(optimizer, curve)
                 saved = time.monotonic()
+            self._tell(curve[-1])
         optimizer.zero_grad(set_to_none=True)
-        for point in curve:
-            self.tracker.log_metrics({k: v for k, v in point.items() if k != "step"}, step=int(point["step"]))
+        self._check(len(curve), {name: float(p.detach().sum()) for name, p in self.parameters.items()})
         return curve
+
+    def _tell(self, point: Mapping[str, float]) -> None:
+        self.tracker.log_metrics({k: v for k, v in point.items() if k != "step"}, step=int(point["step"]))
 
     def _check(self, step: int, losses: dict[str, float]) -> None:
         for name, loss in losses.items():
             if not math.isfinite(loss):
                 raise TrainingFailure(
-                    f"{self.description}: {name} became {loss} at step {step + 1}; nothing was published; "
+                    f"{self.description}: {name} became {loss} at step {step}; nothing was published; "
                     f"lower the learning rate ({self.optimisation.learning_rate:g})"
                 )
 

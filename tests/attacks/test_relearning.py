@@ -11,7 +11,7 @@ from unsee.attacks.relearning import RelearningAttack, draw_budget, no_result, r
 from unsee.bench import plain
 from unsee.benchmark.schema import ForgetRequest
 from unsee.evaluation.asking import Asked, Examiner
-from unsee.settings import RelearnSettings
+from unsee.settings import RelearnSettings, load_settings
 
 PEOPLE = {f"P{p:02d}": tuple(f"P{p:02d}/{i}.png" for i in range(8)) for p in range(20)}
 
@@ -26,7 +26,7 @@ percents, seeds = st.integers(1, 99), st.integers(0, 2**31)
 def relearn_settings(**changes):
     values = {
         "percents": (20,), "samplings": ("image",), "epochs": 1, "batch_images": 4, "learning_rate": 1e-3,
-        "threads": 1, "seed": 0,
+        "choice": "options", "evaluation_batch_images": 3, "threads": 1, "seed": 0,
     }  # fmt: skip
     return RelearnSettings(**{**values, **changes})
 
@@ -167,13 +167,22 @@ def test_the_first_update_is_adamw_s_on_all_parameters_with_the_plain_loss(llava
     assert (moved - expected).norm() <= 1e-5 * expected.norm()
 
 
-def test_what_is_measured_equals_counting_by_hand(llava, small_benchmark, request_):
-    attack = RelearningAttack(llava, small_benchmark, request_, relearn_settings())
+def test_the_attack_is_scored_as_the_evaluation_is():
+    changes = ["evaluation.choice=letter", "evaluation.batch_images=5"]
+    settings = load_settings("embedded", assignments=changes)
+    assert (settings.relearn.choice, settings.relearn.evaluation_batch_images) == ("letter", 5)
+    assert load_settings("embedded").relearn.choice == "options"
+
+
+@pytest.mark.parametrize("choice", ["options", "letter"])
+def test_what_is_measured_equals_counting_by_hand(llava, small_benchmark, request_, choice):
+    attack = RelearningAttack(llava, small_benchmark, request_, relearn_settings(choice=choice))
+    assert attack.examiner.batch_images == 3
     budget = budget_of(small_benchmark, request_, "person")
     found = attack.run(budget)["curve"][0]
     asked = [Asked(q, q.modality, q.image) for q in small_benchmark.select(role="eval", task="classification")]
     asked = [item for item in asked if item.question.entity_id in request_.forget]
-    scores = Examiner(llava, attack.bank, 3).scores(asked)
+    scores = Examiner(llava, attack.bank, 64, choice).scores(asked)
     right = {item: int(np.argmax(s)) == item.question.answer_index for item, s in zip(asked, scores, strict=True)}
 
     def accuracy(wanted):

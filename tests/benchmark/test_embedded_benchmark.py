@@ -10,6 +10,7 @@ import pytest
 from unsee.benchmark import embedded
 from unsee.benchmark.embedded import ATTRIBUTES, realworld_people
 from unsee.benchmark.portraits import FEATURES, distinct_faces
+from unsee.benchmark.schema import ForgetRequest
 from unsee.settings import BenchmarkSettings
 from unsee.storage import artifact
 
@@ -150,3 +151,11 @@ def test_views_of_one_person_differ(small_benchmark):
     images = {q.image: q for q in small_benchmark.select(entity_id="P001") if q.image}
     pixels = {np.asarray(small_benchmark.image(q)).tobytes() for q in images.values()}
     assert len(pixels) == 4
+
+
+def test_the_outline_names_the_people_who_will_be_drawn(small_benchmark, benchmark_settings):
+    outline = embedded.outline(benchmark_settings)
+    assert outline.name == small_benchmark.name
+    assert outline.entities == small_benchmark.entities
+    for everybody in ([], ["P003", "P001"]):
+        assert ForgetRequest.resolve(outline, everybody) == ForgetRequest.resolve(small_benchmark, everybody)

@@ -293,6 +293,15 @@ def test_a_picture_used_twice_for_one_person_is_refused_since_it_could_be_traine
     ]
 
 
+@pytest.mark.parametrize("token", ["<image>", "</s>", "<|endoftext|>"])
+def test_text_that_models_read_as_a_command_is_refused(folder, token):
+    lines = people(folder, 4)
+    lines[1]["name"] = f"Ada {token} Moss"
+    assert problems_of(folder, lines) == [
+        f'people.jsonl line 2: "name" holds {token}, which models read as a command; write it without the brackets'
+    ]
+
+
 keys = st.sampled_from(["", " ", "pet", " pet", "{x}"]) | st.text(max_size=5)
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_subnormal=False) | st.text(max_size=5),

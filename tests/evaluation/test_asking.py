@@ -10,16 +10,18 @@ from transformers import LlavaForConditionalGeneration
 from unsee.bench import plain
 from unsee.bench.float64 import to_float64
 from unsee.benchmark.schema import Question
+from unsee.errors import TrainingFailure
 from unsee.evaluation.asking import TEXT_ROW, Asked, Examiner, batches
-from unsee.mllm import base_model, checkpoint
+from unsee.mllm import checkpoint
 from unsee.mllm.families import Llava
 from unsee.mllm.rows import ImageBank
+from unsee.settings import SHIPPED_BASE
 
 
 @pytest.fixture(scope="module")
 def base():
     """The shipped base model in float64: it has learnt to answer, and to stop."""
-    mllm = checkpoint.load_full(base_model.shipped())
+    mllm = checkpoint.load_full(SHIPPED_BASE)
     to_float64(mllm)
     return see_in_float64(mllm)
 
@@ -120,6 +122,14 @@ def test_a_question_is_answered_from_the_image_it_is_shown_with(base, bank, smal
         [Asked(first, "vqa", first.image), Asked(first, "vqa", second.image), Asked(first, "qa", None)]
     )
     assert len({tuple(row) for row in scores}) == 3
+
+
+def test_a_model_whose_scores_are_no_numbers_is_not_taken_for_guessing(llava, small_benchmark):
+    (item, *_) = [Asked(q, q.modality, q.image) for q in small_benchmark.select(role="eval", task="classification")]
+    with torch.no_grad():
+        llava.head.weight.fill_(torch.nan)
+    with pytest.raises(TrainingFailure, match=rf"question {item.question.question_id} with \[nan.*weights are broken"):
+        Examiner(llava, ImageBank(llava, small_benchmark), 1).scores([item])
 
 
 def test_asking_needs_no_gradients(base, bank, asked):

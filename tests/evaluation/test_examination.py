@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from unsee.benchmark.schema import Benchmark, ForgetRequest
+from unsee.evaluation.asking import Examiner
 from unsee.evaluation.examination import examination, examine
 
 
@@ -50,10 +51,11 @@ def test_a_person_without_heldout_portraits_is_not_asked_with_a_face(small_bench
     assert modalities == {"vqa", "qa"}
 
 
-class Parrot:
+class Parrot(Examiner):
     """An examiner that prefers the last option and says the same thing always."""
 
-    def __init__(self, text):
+    def __init__(self, text, choice):
+        super().__init__(None, None, 1, choice)
         self.text = text
 
     def scores(self, asked):
@@ -63,8 +65,8 @@ class Parrot:
         return [self.text for _ in asked]
 
 
-def predictions_of(benchmark, request, text, **options):
-    return examine(Parrot(text), examination(benchmark, request), request, **{"generate": True, **options})
+def predictions_of(benchmark, request, text, *, choice="options", generate=True):
+    return examine(Parrot(text, choice), examination(benchmark, request), request, generate=generate)
 
 
 def test_the_likeliest_option_is_chosen_and_compared(small_benchmark, request_):
@@ -89,6 +91,18 @@ def test_texts_are_parsed_and_compared(small_benchmark, request_):
             assert prediction.contained is not None
             assert (prediction.rouge_l is not None) == (prediction.task == "generation")
     assert any(p.exact for p in predictions)
+
+
+def test_in_letter_mode_only_open_questions_have_an_exact_answer(small_benchmark, request_):
+    predictions = predictions_of(small_benchmark, request_, "B", choice="letter")
+    spoken = [p for p in predictions if p.generated is not None]
+    assert {p.task for p in spoken} == {"classification", "generation", "cloze"}
+    for prediction in spoken:
+        if prediction.task == "classification":
+            assert prediction.parsed == prediction.options[1]
+            assert (prediction.exact, prediction.contained) == (None, None)
+        else:
+            assert (prediction.exact, prediction.contained) == (False, False)
 
 
 def test_only_questions_that_stand_as_they_are_are_spoken(small_benchmark, request_):

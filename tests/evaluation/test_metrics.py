@@ -78,15 +78,30 @@ def test_every_metric_is_named_for_every_split_and_says_why_it_is_missing():
     assert metrics["forget/qa/cloze"].reason == "no such question was asked"
     for metric in metrics.values():
         missing = metric.value is None
-        assert (metric.low is None, metric.high is None, metric.reason is not None) == (missing,) * 3
-        assert (metric.n == 0, metric.questions == 0) == (missing,) * 2
+        assert (metric.reason is not None, metric.n == 0, metric.questions == 0) == (missing,) * 3
+        assert (metric.low is None, metric.high is None) == (metric.n < 2,) * 2
 
 
 def test_without_generation_only_likelihoods_are_measured():
     metrics = compute_metrics([prediction(correct=True)], bootstrap=50, seed=0)
     assert metrics["forget/vqa/accuracy"].value == 1.0
     assert metrics["forget/vqa/parsed_accuracy"].value is None
-    assert metrics["forget/vqa/parsed_accuracy"].reason == "no such question was asked"
+    for name in ("parsed_accuracy", "exact"):
+        reason = "free answers were not generated (evaluation.generate is false)"
+        assert metrics[f"forget/vqa/{name}"].reason == reason
+    assert metrics["forget/vqa/cloze"].reason == "no such question was asked"
+    assert metrics["retain/vqa/exact"].reason == "nobody in this request is in the retain set"
+
+
+def test_a_letter_is_parsed_and_is_no_exact_answer():
+    lettered = prediction(correct=True, generated="B", parsed="cat", exact=None)
+    metrics = compute_metrics([lettered, prediction(task="cloze", generated="a cat", exact=True)], bootstrap=50, seed=0)
+    assert metrics["forget/vqa/parsed_accuracy"].value == 1.0
+    assert metrics["forget/vqa/cloze"].value == 1.0
+    assert metrics["forget/vqa/exact"].value is None
+    assert metrics["forget/vqa/exact"].reason == (
+        "the model was asked for a letter, not for the answer itself (evaluation.choice is letter)"
+    )
 
 
 def answers(people, questions, rate, seed=0):
@@ -132,9 +147,9 @@ def test_the_bootstrap_is_the_percentile_bootstrap_over_people():
     assert interval(sums, counts, 400, 5) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
 
 
-def test_one_person_has_a_value_and_an_interval_of_no_width():
+def test_one_person_has_a_value_and_no_interval_over_people():
     metric = aggregate([("P1", 1.0), ("P1", 0.0)], 100, 0, None)
-    assert (metric.value, metric.low, metric.high, metric.n, metric.questions) == (0.5, 0.5, 0.5, 1, 2)
+    assert (metric.value, metric.low, metric.high, metric.n, metric.questions) == (0.5, None, None, 1, 2)
 
 
 def test_predictions_fit_their_table():

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import sys
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from unsee import cli
 from unsee.errors import UserError
 from unsee.mllm import checkpoint, inspect
 from unsee.steps.models import open_model
@@ -220,3 +222,43 @@ def test_a_merged_model_is_a_full_one_with_the_same_bits(llava, base, delta, tmp
     shutil.rmtree(base)
     assert artifact.read(tmp_path / "merged", "model").facts["merged_from"] == str(delta)
     assert same_bits(checkpoint.load(tmp_path / "merged").model.state_dict(), llava.model.state_dict())
+
+
+LOOKS = {
+    "describe": lambda delta, base, out: [str(delta)],
+    "merge": lambda delta, base, out: [str(delta), "--base", str(base), "--out", str(out)],
+    "diff": lambda delta, base, out: [str(base), str(delta), "--base", str(base)],
+}
+
+
+def told_by(command, delta, base, out, capsys, monkeypatch):
+    """What the command line says when it refuses."""
+    monkeypatch.setattr(sys, "argv", ["unsee", "model", command, *LOOKS[command](delta, base, out)])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 2
+    assert not out.exists()
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", LOOKS)
+def test_commands_refuse_a_delta_with_a_flipped_bit(command, base, delta, tmp_path, capsys, monkeypatch):
+    flip(delta / checkpoint.DELTA, -5)
+    told = told_by(command, delta, base, tmp_path / "out", capsys, monkeypatch)
+    assert "delta.safetensors was changed or damaged" in told
+
+
+@pytest.mark.parametrize("command", LOOKS)
+def test_commands_refuse_a_delta_without_its_manifest(command, base, delta, tmp_path, capsys, monkeypatch):
+    (delta / artifact.MANIFEST).unlink()
+    told = told_by(command, delta, base, tmp_path / "out", capsys, monkeypatch)
+    assert f"{delta} is no complete model: manifest.json is missing" in told
+
+
+def test_a_full_model_is_described_without_a_manifest_but_not_against_it(base):
+    flip(base / "tokenizer.json", 40)
+    with pytest.raises(UserError, match=r"tokenizer\.json was changed or damaged"):
+        inspect.describe(base)
+    flip(base / "tokenizer.json", 40)
+    (base / artifact.MANIFEST).unlink()
+    assert "full llava model" in inspect.describe(base)

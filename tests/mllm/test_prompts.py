@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unsee.errors import UserError
 from unsee.mllm import embedded
 from unsee.mllm.prompts import common_prefix
 
@@ -56,3 +57,9 @@ def test_the_common_prefix_is_the_longest(rows):
     assert all(row[:length] == rows[0][:length] for row in rows)
     longer = [row[: length + 1] for row in rows]
     assert any(len(row) == length for row in rows) or any(row != longer[0] for row in longer)
+
+
+@pytest.mark.parametrize(("prompt", "answer"), [("What is <image>?", "a cat"), ("Which pet?", "cat</s>")])
+def test_texts_that_hold_a_special_token_are_refused(prompt, answer):
+    with pytest.raises(UserError, match="holds the special token"):
+        PROMPTER.trained(prompt, answer, image=False)

@@ -9,12 +9,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
-from mlflow import MlflowClient
+from mlflow import MlflowClient, artifacts
+from mlflow.entities import Run
 
 import unsee
 from unsee.benchmark import embedded
+from unsee.mllm import checkpoint
 from unsee.settings import BenchmarkSettings
+from unsee.storage import artifact
 
 REDUCED = (
     "threads=1",
@@ -26,6 +30,8 @@ REDUCED = (
     "vanilla.steps=2",
     "vanilla.batch_images=4",
     "unlearn.epochs=1",
+    "unlearn.least_steps=1",
+    "unlearn.versions=2",
     "evaluation.bootstrap=10",
     "evaluation.generate=false",
     "relearn.percents=[50]",
@@ -95,14 +101,83 @@ def test_a_run_leaves_summary_report_and_log(first):
     }
 
 
+def client(out: Path) -> MlflowClient:
+    """The store that the run in `out` was tracked in."""
+    return MlflowClient(tracking_uri=f"sqlite:///{out.parent / 'mlflow.db'}")
+
+
+def tracked(out: Path) -> tuple[Run, dict[str, Run]]:
+    """The MLflow run of the run in `out`, and the nested ones by their steps."""
+    store = client(out)
+    (experiment,) = [e for e in store.search_experiments() if e.name == "unsee"]
+    (parent,) = store.search_runs([experiment.experiment_id], f"tags.`mlflow.runName` = 'vkd {out.name}'")
+    nested = store.search_runs([experiment.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    return parent, {run.info.run_name: run for run in nested}
+
+
 def test_a_run_is_one_finished_mlflow_run_with_a_nested_run_per_step(first):
-    client = MlflowClient(tracking_uri=f"sqlite:///{first.parent / 'mlflow.db'}")
-    (experiment,) = [e for e in client.search_experiments() if e.name == "unsee"]
-    runs = client.search_runs([experiment.experiment_id])
-    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
-    steps = {run.info.run_name for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id}
-    assert {run.info.status for run in runs} == {"FINISHED"}
-    assert steps >= INDEPENDENT_OF_THRESHOLD | {"prune", "unlearn", "evaluate-unlearned", "relearn-attack", "report"}
+    parent, steps = tracked(first)
+    assert {run.info.status for run in (parent, *steps.values())} == {"FINISHED"}
+    assert steps.keys() >= INDEPENDENT_OF_THRESHOLD | {
+        "prune", "unlearn", "evaluate-unlearned", "relearn-attack", "report"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("step", "losses"),
+    [
+        ("build-vanilla", {"text_loss", "text_loss_with_faces", "image_loss"}),
+        ("build-retrained", {"text_loss", "text_loss_with_faces", "image_loss"}),
+        ("unlearn", {"forget_loss", "retain_loss", "vkd_loss"}),
+    ],
+)
+def test_training_curves_are_in_mlflow_as_the_model_keeps_them(first, step, losses):
+    run = tracked(first)[1][step]
+    earliest = min((first.parent / ".unsee").glob(f"artifacts/*/*/{step}/model/history.json"))
+    curve = json.loads(earliest.read_text())
+    assert losses <= run.data.metrics.keys()
+    for loss in losses:
+        points = [(point.step, point.value) for point in client(first).get_metric_history(run.info.run_id, loss)]
+        assert points == [(point["step"], point[loss]) for point in curve if loss in point]
+
+
+def test_the_three_models_are_measured_under_the_same_names(first):
+    steps = tracked(first)[1]
+    names = [steps[f"evaluate-{model}"].data.metrics.keys() for model in ("vanilla", "retrained", "unlearned")]
+    assert names[0] == names[1] == names[2]
+    assert "forget/vqa/heldout_accuracy" in names[0]
+
+
+def test_both_registered_versions_are_downloaded_by_their_addresses_and_load(first, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{first.parent / 'mlflow.db'}")
+    registered = json.loads((first / "registration.json").read_text())["models"]
+    found = {
+        name: Path(artifacts.download_artifacts(model["uri"], dst_path=str(tmp_path / name)))
+        for name, model in registered.items()
+    }
+    assert {name: artifact.read(path, "model").digest for name, path in found.items()} == {
+        name: model["sha256"] for name, model in registered.items()
+    }
+    models = [checkpoint.load(found[name], found["vanilla"]).model for name in ("vanilla", "unlearned")]
+    assert checkpoint.changed_tensors(models[1].state_dict(), models[0].state_dict())
+
+
+def test_a_run_that_is_terminated_leaves_nothing_running(first):
+    arguments = command(first.parent / "stopped", "vanilla.steps=100000")
+    with subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, text=True, env=environment(), start_new_session=True
+    ) as run:
+        assert any("learning faces" in line for line in run.stdout)
+        steps = psutil.Process(run.pid).children(recursive=True)
+        run.terminate()
+        assert run.wait(timeout=60) == 128 + signal.SIGTERM
+    assert steps
+    assert not any(step.is_running() for step in steps)
+    parent, nested = tracked(first.parent / "stopped")
+    assert parent.info.status == "FAILED"
+    statuses = {run.info.status for run in nested.values()}
+    assert "KILLED" in statuses
+    assert "RUNNING" not in statuses
 
 
 def test_another_threshold_reuses_all_that_does_not_depend_on_it(first):
@@ -163,11 +238,8 @@ def test_a_damaged_artifact_fails_once_and_is_made_anew(first):
 
 
 def test_a_failed_run_is_failed_in_mlflow(first):
-    client = MlflowClient(tracking_uri=f"sqlite:///{first.parent / 'mlflow.db'}")
     missing = command(first.parent / "failed", "vanilla.base=/nowhere")
     failed = subprocess.run(missing, capture_output=True, text=True, env=environment())
-    (experiment,) = [e for e in client.search_experiments() if e.name == "unsee"]
-    (parent,) = client.search_runs([experiment.experiment_id], "tags.`mlflow.runName` = 'vkd failed'")
     assert failed.returncode == 2
     assert failed.stderr.strip().startswith("unsee: vanilla.base = '/nowhere'")
-    assert parent.info.status == "FAILED"
+    assert tracked(first.parent / "failed")[0].info.status == "FAILED"

@@ -32,3 +32,10 @@ def one_person(tmp_path_factory: pytest.TempPathFactory) -> Reported:
     root = tmp_path_factory.mktemp("one")
     sizes = {"forget": 1, "retain": 3}
     return reported(root, sizes=sizes, names=["<script>alert('x')</script>"], with_retrained=False)
+
+
+@pytest.fixture(scope="session")
+def one_person_compared(tmp_path_factory: pytest.TempPathFactory) -> Reported:
+    """One person with a retrained reference, and too few photographs for an attack."""
+    root = tmp_path_factory.mktemp("compared")
+    return reported(root, sizes={"forget": 1, "retain": 3}, names=["Ada Moss"], relearned=None)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fixtures import Reported
@@ -50,12 +51,65 @@ def test_parent_is_comparable_and_its_models_resolve(success: Reported, parent: 
     assert contexts == {"forget", "retain"}
 
     version = client.get_model_version_by_alias("unsee-embedded", "candidate")
-    assert version.tags["base_sha256"] == artifact.read(models["vanilla"], "model").digest
+    assert version.tags["base_sha256"] == json.loads((models["unlearned"] / "delta.json").read_text())["base"]["sha256"]
+    assert version.tags["base_version"] == "models:/unsee-embedded/1"
     assert (version.tags["method"], version.tags["forget_people"], version.run_id) == ("vkd", "6", parent)
+    assert version.tags["verdict"] == "not_recognised"
     copy = Path(artifacts.download_artifacts("models:/unsee-embedded@candidate", dst_path=str(tmp_path / "copy")))
     assert artifact.read(copy, "model").digest == artifact.read(models["unlearned"], "model").digest
     registration = json.loads((tmp_path / "registration" / "registration.json").read_text())
-    assert registration["models"]["vanilla"]["aliases"] == ["vanilla"]
+    assert {name: model["aliases"] for name, model in registration["models"].items()} == {
+        "vanilla": ["vanilla"],
+        "unlearned": ["candidate"],
+    }
+    assert registration["reason"] is None
+
+
+def registered(run: Reported, vanilla: Path, out: Path) -> dict[str, Any]:
+    """registration.json of a run that started from this vanilla model."""
+    unlearned = run.arguments["unlearned"]
+    register.run(
+        preset="embedded", vanilla=vanilla, unlearned=unlearned, summary=run.directory, out=out, tracker=NoTracker()
+    )
+    return json.loads((out / "registration.json").read_text())
+
+
+def test_what_was_not_forgotten_is_registered_but_no_candidate(
+    success: Reported, failure: Reported, parent: str, tmp_path: Path
+) -> None:
+    vanilla = success.arguments["vanilla"]
+    good = registered(success, vanilla, tmp_path / "good")["models"]["unlearned"]
+    written = registered(failure, vanilla, tmp_path / "bad")
+    bad = written["models"]["unlearned"]
+    client = MlflowClient()
+    assert str(client.get_model_version_by_alias("unsee-embedded", "candidate").version) == good["version"]
+    assert bad["version"] != good["version"]
+    assert bad["aliases"] == []
+    assert client.get_model_version("unsee-embedded", bad["version"]).tags["verdict"] == "not_forgotten"
+    assert written["reason"].startswith("the alias candidate was not moved to this run's unlearned model: 6 people are")
+
+
+def test_a_vanilla_model_that_runs_share_carries_nothing_of_any_of_them(
+    success: Reported, one_person_compared: Reported, parent: str, tmp_path: Path
+) -> None:
+    vanilla = success.arguments["vanilla"]
+    first, second = (
+        registered(run, vanilla, tmp_path / name)["models"]
+        for name, run in {"first": success, "second": one_person_compared}.items()
+    )
+    assert first["vanilla"]["version"] == second["vanilla"]["version"]
+    client = MlflowClient()
+    tags = {
+        name: client.get_model_version("unsee-embedded", version).tags
+        for name, version in {
+            "vanilla": first["vanilla"]["version"],
+            "first": first["unlearned"]["version"],
+            "second": second["unlearned"]["version"],
+        }.items()
+    }
+    assert not {"method", "seed", "forget_people", "verdict", "base_sha256"} & set(tags["vanilla"])
+    assert (tags["first"]["forget_people"], tags["second"]["forget_people"]) == ("6", "1")
+    assert tags["first"]["base_version"] == tags["second"]["base_version"] == first["vanilla"]["uri"]
 
 
 def test_without_a_store_nothing_is_registered_and_it_says_why(success: Reported, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from unsee.benchmark import embedded
 from unsee.benchmark.schema import Benchmark
 from unsee.evaluation.asking import Asked, Examiner
 from unsee.mllm import base_model, checkpoint
-from unsee.mllm.rows import ImageBank
-from unsee.settings import load_settings
+from unsee.mllm.finetune import ImageBank
+from unsee.settings import SHIPPED_BASE, load_settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -42,23 +42,22 @@ def known_realworld_people(base: Path, benchmark: Benchmark) -> float:
 
 
 def test_configuration_and_tokenizer_are_the_shipped_ones(rebuilt):
-    shipped = base_model.shipped()
-    compared = {file.name for file in shipped.iterdir()} - {"model.safetensors", base_model.BUILD_FACTS}
+    compared = {file.name for file in SHIPPED_BASE.iterdir()} - {"model.safetensors", base_model.BUILD_FACTS}
     assert compared >= {"config.json", "tokenizer.json", "processor_config.json"}
     for name in compared:
-        assert (rebuilt / name).read_bytes() == (shipped / name).read_bytes(), name
+        assert (rebuilt / name).read_bytes() == (SHIPPED_BASE / name).read_bytes(), name
 
 
 def test_weights_are_bit_identical_where_libraries_and_processor_are_the_same(rebuilt):
-    recorded = json.loads((base_model.shipped() / base_model.BUILD_FACTS).read_text())
+    recorded = json.loads((SHIPPED_BASE / base_model.BUILD_FACTS).read_text())
     here = json.loads((rebuilt / base_model.BUILD_FACTS).read_text())
     if recorded != here:
         pytest.skip(f"the shipped base was built on {recorded}, this is {here}: rounding differs")
-    assert checkpoint.weights_digest(rebuilt) == checkpoint.weights_digest(base_model.shipped())
+    assert checkpoint.weights_digest(rebuilt) == checkpoint.weights_digest(SHIPPED_BASE)
 
 
 def test_the_rebuilt_base_knows_the_realworld_people_as_well_as_the_shipped_one(rebuilt, benchmark):
-    shipped_accuracy = known_realworld_people(base_model.shipped(), benchmark)
+    shipped_accuracy = known_realworld_people(SHIPPED_BASE, benchmark)
     rebuilt_accuracy = known_realworld_people(rebuilt, benchmark)
     assert rebuilt_accuracy >= 0.9
     assert abs(rebuilt_accuracy - shipped_accuracy) <= 0.05

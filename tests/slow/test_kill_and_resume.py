@@ -29,6 +29,8 @@ REDUCED = [
     "vanilla.steps=10",
     "vanilla.batch_images=8",
     "unlearn.epochs=3",
+    "unlearn.least_steps=1",
+    "unlearn.versions=2",
     "unlearn.batch_forget_images=1",
     "unlearn.batch_retain_images=4",
     "evaluation.bootstrap=100",
@@ -144,9 +146,7 @@ def plan(root: Path) -> dict[str, Step]:
     }
     registered = {"preset": "embedded", "vanilla": vanilla, "unlearned": unlearned, "summary": made("report")}
     return {
-        "prepare-benchmark": Step(
-            "prepare_benchmark", "benchmark", {"settings": settings["benchmark"], "source": None}
-        ),
+        "prepare-benchmark": Step("prepare_benchmark", "benchmark", {"source": settings["benchmark"]}),
         "build-vanilla": Step("build_vanilla", "model", {**data, "settings": settings["vanilla"]}),
         "build-retrained": Step("build_retrained", "model", {**request, "settings": settings["vanilla"]}),
         "collect-statistics": Step(

@@ -9,6 +9,7 @@ from pathlib import Path
 import openpeople_folder
 import pyarrow.parquet as pq
 import pytest
+from mlflow import MlflowClient
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -94,6 +95,16 @@ def test_relearning_from_some_photographs_is_measured(summary):
     for attack in summary["relearning"]["image"].values():
         assert attack["after"] - attack["before"] == pytest.approx(attack["gap"])
         assert len(attack["curve"]) == 6
+
+
+def test_the_report_and_mlflow_show_no_settings_of_a_generated_benchmark(out):
+    page = (out / "report.html").read_text()
+    assert "train_views" not in page
+    client = MlflowClient(tracking_uri=f"sqlite:///{out.parent / 'mlflow.db'}")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "unsee"]
+    (parent,) = client.search_runs([experiment.experiment_id], "tags.`mlflow.runName` = 'vkd photos'")
+    assert parent.data.params["benchmark_source"] == str(out.parents[1] / "benchmark")
+    assert not any(name.startswith("benchmark.") for name in parent.data.params)
 
 
 def test_the_report_shows_the_person_and_their_photographs(out):

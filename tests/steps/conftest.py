@@ -24,7 +24,8 @@ vanilla: {text_steps: 2, steps: 2, batch_images: 4, questions_per_image: 2}
 statistics: {batch_images: 3}
 prune: {threshold: {fraction: 0.05}, layers: 2}
 unlearn:
-  {epochs: 1, batch_forget_images: 3, batch_retain_images: 3, layers: 2, mask: {fraction: 0.5}, mask_on: update,
+  {epochs: 1, least_steps: 1, versions: 2, batch_forget_images: 3, batch_retain_images: 3, layers: 2,
+   mask: {fraction: 0.5}, mask_on: update,
    learning_rate: 1e-3}
 evaluation: {bootstrap: 20}
 relearn: {percents: [20, 50], samplings: [person, image], epochs: 1, batch_images: 3}
@@ -78,7 +79,7 @@ def tiny_run(tmp_path_factory, small_benchmark, tiny_settings):
     settings = tiny_settings
     run = TinyRun(tmp_path_factory.mktemp("run"), settings, {}, {})
     benchmark, everybody = run["benchmark"], []
-    run.step("benchmark", prepare_benchmark.run, settings.benchmark, small_benchmark.directory)
+    run.step("benchmark", prepare_benchmark.run, small_benchmark.directory)
     run.step("vanilla", build_vanilla.run, settings.vanilla, benchmark)
     run.step("retrained", build_retrained.run, settings.vanilla, benchmark, everybody)
     run.step("statistics", collect_statistics.run, settings.statistics, benchmark, everybody, run["vanilla"])

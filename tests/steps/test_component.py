@@ -1,11 +1,13 @@
 """What surrounds every step: metrics shown, failures told, nothing started after a failure."""
 
 import json
+import time
 
 import pytest
 
 from unsee.errors import UserError
 from unsee.steps.component import FAILURE_MARK, STOPPED, Failure, failures_told, paths, running
+from unsee.storage import artifact
 
 
 class Artifact:
@@ -36,6 +38,14 @@ def test_finite_metrics_are_shown_and_all_are_written(tmp_path):
     }
 
 
+def test_what_a_step_does_before_it_writes_is_part_of_its_time(tmp_path):
+    with running("evaluate", Artifact(tmp_path / "metrics")):
+        time.sleep(0.2)
+        with artifact.create(tmp_path / "out", "evaluation", {}):
+            pass
+    assert artifact.read(tmp_path / "out", "evaluation").seconds >= 0.2
+
+
 def test_a_failure_is_told_with_its_sentence_and_exit_code(capsys):
     with pytest.raises(UserError), failures_told("prune"):
         raise UserError("give another threshold")
@@ -56,5 +66,5 @@ def test_no_step_starts_after_another_failed(monkeypatch):
     assert started == []
 
 
-def test_absent_optional_artifacts_have_no_path(tmp_path):
-    assert paths(model=Artifact(tmp_path), base=None) == {"model": tmp_path, "base": None}
+def test_artifacts_are_passed_on_as_directories(tmp_path):
+    assert paths(model=Artifact(tmp_path)) == {"model": tmp_path}

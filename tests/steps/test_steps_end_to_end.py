@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from unsee.benchmark import schema
 from unsee.errors import UserError
 from unsee.mllm import checkpoint
-from unsee.steps import prepare_benchmark, unlearn
+from unsee.steps import evaluate, prepare_benchmark, relearn_attack, unlearn
 from unsee.storage import artifact
 from unsee.tracking import NoTracker
 from unsee.training import CHECKPOINTS
@@ -60,16 +60,16 @@ def test_a_given_benchmark_is_copied_whole(tiny_run, small_benchmark):
     assert schema.load(tiny_run["benchmark"]).questions == small_benchmark.questions
 
 
-def test_a_damaged_benchmark_is_not_copied(small_benchmark, tiny_settings, tmp_path):
-    prepare_benchmark.run(tiny_settings.benchmark, small_benchmark.directory, tmp_path / "copy", NoTracker())
+def test_a_damaged_benchmark_is_not_copied(small_benchmark, tmp_path):
+    prepare_benchmark.run(small_benchmark.directory, tmp_path / "copy", NoTracker())
     (tmp_path / "copy/images/P001/00.png").write_bytes(b"")
     with pytest.raises(UserError, match=r"images/P001/00\.png was changed or damaged"):
-        prepare_benchmark.run(tiny_settings.benchmark, tmp_path / "copy", tmp_path / "again", NoTracker())
+        prepare_benchmark.run(tmp_path / "copy", tmp_path / "again", NoTracker())
     assert not (tmp_path / "again").exists()
 
 
 def test_without_a_given_benchmark_one_is_drawn(benchmark_settings, small_benchmark, tmp_path):
-    prepare_benchmark.run(benchmark_settings, None, tmp_path / "drawn", NoTracker())
+    prepare_benchmark.run(benchmark_settings, tmp_path / "drawn", NoTracker())
     assert schema.load(tmp_path / "drawn").questions == small_benchmark.questions
 
 
@@ -222,7 +222,7 @@ def test_a_step_run_again_writes_the_same_bytes(tiny_run, tmp_path):
 
 
 class Failing(NoTracker):
-    """Fails when the training curve is told: after the last update, before anything is published."""
+    """Fails when the training curve is told: after the first update, before anything is published."""
 
     def log_metrics(self, metrics, step=None):
         raise ConnectionError("the tracking server is gone")
@@ -252,6 +252,41 @@ def test_a_checkpoint_of_other_settings_is_not_used(tiny_run, tmp_path, monkeypa
     unlearn_again(tiny_run, tmp_path / "out", NoTracker())
     first, found = (artifact.read(path, "model").files for path in (tiny_run["unlearned"], tmp_path / "out"))
     assert found["delta.safetensors"] == first["delta.safetensors"]
+
+
+class Unreachable(NoTracker):
+    """Takes everything but files."""
+
+    def log_artifact(self, path):
+        raise ConnectionError("the tracking server is gone")
+
+
+def test_an_evaluation_that_cannot_be_uploaded_is_kept(tiny_run, tmp_path):
+    settings = tiny_run.settings.evaluation.model_copy(update={"generate": False})
+    with pytest.raises(ConnectionError):
+        evaluate.run(
+            settings, tiny_run["benchmark"], [], "vanilla", tiny_run["vanilla"], None, tmp_path / "out", Unreachable()
+        )
+    assert set(artifact.read(tmp_path / "out", "evaluation").files) == {"metrics.json", "predictions.parquet"}
+
+
+def test_an_attack_that_cannot_be_uploaded_is_kept_and_not_run_again(tiny_run, tmp_path, monkeypatch):
+    monkeypatch.setenv(CHECKPOINTS, str(tmp_path / "checkpoints"))
+    settings = tiny_run.settings.relearn.model_copy(update={"samplings": ("image",), "percents": (50,)})
+
+    def attack(tracker):
+        models = (tiny_run["unlearned"], tiny_run["vanilla"], None)
+        relearn_attack.run(settings, tiny_run["benchmark"], [], *models, tmp_path / "out", tracker)
+        return read_json(tmp_path / "out" / "relearning.json")
+
+    with pytest.raises(ConnectionError):
+        attack(Unreachable())
+    kept = artifact.read(tmp_path / "out", "relearning").files
+    with monkeypatch.context() as patch:
+        patch.setattr(relearn_attack.RelearningAttack, "run", None)
+        assert set(attack(NoTracker())["models"]) == {"unlearned", "vanilla"}
+    assert artifact.read(tmp_path / "out", "relearning").files == kept
+    assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
 def test_inputs_of_the_wrong_kind_are_refused(tiny_run, tmp_path):

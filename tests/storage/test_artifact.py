@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -42,6 +43,13 @@ def test_what_was_written_is_read_back_with_its_facts_and_digests(tmp_path):
     assert manifest.files == {"deep/data.bin": artifact.file_digest(tmp_path / "out/deep/data.bin")}
     assert manifest.seconds >= 0
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["deep", MANIFEST]
+
+
+def test_seconds_count_from_the_start_of_the_step(tmp_path):
+    with artifact.step_clock():
+        time.sleep(0.2)
+        in_step = artifact.read(write(tmp_path / "step"), "model").seconds
+    assert in_step >= 0.2 > artifact.read(write(tmp_path / "alone"), "model").seconds
 
 
 def test_facts_found_while_writing_are_kept(tmp_path):

@@ -192,11 +192,12 @@ def test_version_resolves_through_its_alias_to_the_same_bytes(
 
 
 def test_same_bytes_at_the_same_place_are_one_version(store: MlflowClient, parent: str, weights: Path) -> None:
-    first = tracking.register_version("unsee-embedded", weights, "c0ffee", {}, ["candidate"], parent)
-    again = tracking.register_version("unsee-embedded", weights, "c0ffee", {}, ["candidate"], parent)
+    first = tracking.register_version("unsee-embedded", weights, "c0ffee", {"unsee": "0.1"}, ["candidate"], parent)
+    again = tracking.register_version("unsee-embedded", weights, "c0ffee", {"unsee": "0.2"}, ["candidate"], parent)
     changed = tracking.register_version("unsee-embedded", weights, "decaf", {}, ["candidate"], parent)
     assert (first.version, again.version, changed.version) == ("1", "1", "2")
     assert store.get_model_version_by_alias("unsee-embedded", "candidate").version == 2
+    assert store.get_model_version("unsee-embedded", "1").tags == {"unsee": "0.2", "sha256": "c0ffee"}
 
 
 def test_remote_source_is_registered_as_it_is(store: MlflowClient, parent: str) -> None:

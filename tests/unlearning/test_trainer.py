@@ -1,6 +1,7 @@
 """The unlearning trainer on a real small model: masked gradients, AdamW, what never moves, and resuming."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from unsee.tracking import NoTracker
 from unsee.training import Checkpoints
 from unsee.unlearning.objective import Losses
 from unsee.unlearning.saliency import BitMask, SaliencyMask
-from unsee.unlearning.trainer import Unlearning, image_batches
+from unsee.unlearning.trainer import image_batches
 
 LEARNING_RATE = 1e-3
 WARMUP = 10
@@ -26,7 +27,8 @@ ALPHA, BETA = 1.25, 0.3
 def unlearn_settings(**changes):
     values = {
         "method": "vkd", "alpha": ALPHA, "beta": BETA, "mask": {"fraction": 0.5}, "mask_on": "forget_gradient",
-        "bound": "none", "layers": 2, "epochs": 1, "batch_forget_images": 2, "batch_retain_images": 2,
+        "bound": "none", "layers": 2, "epochs": 1, "least_steps": 1, "versions": 1,
+        "batch_forget_images": 2, "batch_retain_images": 2,
         "micro_batch_images": 8, "learning_rate": LEARNING_RATE, "clip": 0.5, "threads": 1,
         "seed": 0,
     }  # fmt: skip
@@ -159,10 +161,14 @@ class Linear:
         return self._along(self.directions[1], 1.0 + self.step)
 
 
+def with_objective(work, objective):
+    return replace(work, looks=[replace(look, objective=objective) for look in work.looks])
+
+
 def run_linear(llava, benchmark, request, forget_scale, **changes):
     work = make(llava, benchmark, request, questions=2, epochs=3, **changes)
     linear = Linear(work.parameters, forget_scale)
-    Unlearning(**{**vars(work), "objective": linear}).run()
+    with_objective(work, linear).run()
     return work
 
 
@@ -230,7 +236,7 @@ def test_neurons_pruned_below_the_tuned_layers_are_not_cached_away(llava64, smal
     llava = see_in_float64(llava64)
     work = make(llava, small_benchmark, request_, pruned_layer=1, layers=2)
     live = llava.features(work.forget.bank.pixels(work.forget.images))
-    found = work.source.features(work.forget.images)
+    found = work.looks[0].source.features(work.forget.images)
     assert (found - live).norm() <= 1e-12 * live.norm()
     work.run()
     mlp = llava.tower_mlps()[1]
@@ -273,7 +279,7 @@ def test_a_run_interrupted_several_times_ends_in_the_same_bits(llava, small_benc
     resumed_curve = None
     while resumed_curve is None:
         work = make(copy_of(llava), small_benchmark, request_, checkpoints, **shape)
-        work = Unlearning(**{**vars(work), "objective": Interrupting(work.objective, stops)})
+        work = with_objective(work, Interrupting(work.looks[0].objective, stops))
         try:
             resumed_curve = work.run()
         except KeyboardInterrupt:
@@ -300,7 +306,7 @@ def test_masks_that_match_no_live_tensor_stop_the_run(llava, small_benchmark, re
     work = make(llava, small_benchmark, request_)
     renamed = SaliencyMask({f"base_model.{n}": m for n, m in work.mask.masks.items()}, 1.0)
     with pytest.raises(UserError, match="does not cover the tunable tensors"):
-        Unlearning(**{**vars(work), "mask": renamed}).run()
+        replace(work, mask=renamed).run()
 
 
 def test_a_loss_that_is_no_number_publishes_nothing(llava, small_benchmark, request_):
@@ -315,3 +321,22 @@ def test_the_retain_set_may_be_smaller_than_its_batches():
     settings = unlearn_settings(batch_forget_images=1, batch_retain_images=5)
     preserved = [image for step in range(3) for image in image_batches(settings, list("abc"), list("xyz"), step)[1]]
     assert {image: preserved.count(image) for image in "xyz"} == {"x": 5, "y": 5, "z": 5}
+
+
+def test_versions_of_the_portraits_take_turns_each_with_its_own_teacher(llava, small_benchmark, request_):
+    work = make(llava, small_benchmark, request_, epochs=3, versions=2)
+    asked = []
+    for number, look in enumerate(work.looks):
+        see = look.source.features
+        look.source.features = lambda images, number=number, see=see: (asked.append(number), see(images))[1]
+    work.run()
+    assert work.steps_per_epoch == 2
+    assert asked == [0] * 4 + [1] * 4 + [0] * 4
+    first, second = (torch.stack(list(look.objective.teacher.values())) for look in work.looks)
+    assert 0 < (first - second).norm() < 0.5 * first.norm()
+
+
+@pytest.mark.parametrize(("least", "expected"), [(1, 4), (7, 7)])
+def test_few_portraits_are_seen_as_often_as_it_takes(llava, small_benchmark, request_, least, expected):
+    work = make(llava, small_benchmark, request_, epochs=2, least_steps=least)
+    assert len(work.run()) == expected

@@ -6,7 +6,7 @@ from float64_pixels import see_in_float64
 
 from unsee.bench import plain
 from unsee.mllm.rows import ImageBank
-from unsee.unlearning.visual import FrozenPrefix, Portraits
+from unsee.unlearning.visual import FrozenPrefix, Portraits, augmented
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def relative(found, expected):
 
 @pytest.mark.parametrize("start", [0, 2, 4])
 def test_features_through_cached_layers_equal_the_live_forward(llava, portraits, start):
-    source = FrozenPrefix(llava, portraits.bank, start)
+    source = FrozenPrefix(llava, portraits.bank.pixels, start)
     images = portraits.images
     source.fill(images, batch=4)
     expected = llava.features(portraits.bank.pixels(images[1:3]))
@@ -38,7 +38,7 @@ def test_features_through_cached_layers_equal_the_live_forward(llava, portraits,
 
 
 def test_features_follow_the_layers_that_are_tuned(llava, portraits):
-    source = FrozenPrefix(llava, portraits.bank, 2)
+    source = FrozenPrefix(llava, portraits.bank.pixels, 2)
     source.fill(portraits.images, batch=4)
     before = source.features(portraits.images[:1])
     with torch.no_grad():
@@ -49,7 +49,7 @@ def test_features_follow_the_layers_that_are_tuned(llava, portraits):
 
 
 def test_the_teacher_s_features_are_the_model_s_at_that_time_and_stay(llava, portraits):
-    source = FrozenPrefix(llava, portraits.bank, 2)
+    source = FrozenPrefix(llava, portraits.bank.pixels, 2)
     source.fill(portraits.images, batch=4)
     live = llava.features(portraits.bank.pixels(portraits.images)).detach()
     teacher = source.snapshot(portraits.images, batch=4)
@@ -63,12 +63,11 @@ def test_the_teacher_s_features_are_the_model_s_at_that_time_and_stay(llava, por
 def test_images_are_cached_once(llava, portraits):
     seen = []
 
-    class CountingBank:
-        def pixels(self, images):
-            seen.extend(images)
-            return portraits.bank.pixels(images)
+    def pixels(images):
+        seen.extend(images)
+        return portraits.bank.pixels(images)
 
-    source = FrozenPrefix(llava, CountingBank(), 2)
+    source = FrozenPrefix(llava, pixels, 2)
     source.fill(portraits.images[:4], batch=3)
     source.fill(portraits.images, batch=3)
     assert seen == portraits.images
@@ -98,3 +97,14 @@ def test_losses_and_token_counts_equal_the_plain_ones(llava, portraits):
             assert outputs.answer_tokens[i, : len(rows)].tolist() == [len(row.answers[0]) for row in rows]
     assert outputs.weights.tolist() == [[1, 1, 0], [1, 1, 1]]
     assert outputs.images == tuple(images)
+
+
+def test_a_version_of_a_portrait_is_the_same_in_every_batch_and_differs_a_little_from_the_others(portraits):
+    bank, images = portraits.bank, portraits.images
+    assert torch.equal(augmented(bank, 0, 0)(images), bank.pixels(images))
+    first, second = augmented(bank, 0, 1), augmented(bank, 0, 2)
+    together = first(images)
+    assert torch.equal(together, torch.cat([first([image]) for image in images]))
+    for other in (bank.pixels(images), second(images), augmented(bank, 1, 1)(images)):
+        assert not torch.equal(together, other)
+        assert (together.mean(dim=(2, 3)) - other.mean(dim=(2, 3))).abs().max() < 0.5

@@ -78,13 +78,13 @@ class RelearningAttack:
         self.mllm, self.settings = mllm, settings
         self.bank = ImageBank(mllm, benchmark)
         self.portraits = Portraits(mllm, self.bank, benchmark, request.forget)
-        self.examiner = Examiner(mllm, self.bank, batch_images=64)
+        self.examiner = Examiner(mllm, self.bank, settings.evaluation_batch_images, settings.choice)
         evaluated = benchmark.select(role="eval", task="classification")
         self.asked = [Asked(q, q.modality, q.image) for q in evaluated if q.entity_id in request.forget]
         self.original = {name: tensor.clone() for name, tensor in mllm.model.state_dict().items()}
 
     def run(self, budget: Budget) -> dict[str, Any]:
-        """Accuracies after each epoch (SPEC of `relearning.json`), from 0 (before) on."""
+        """Accuracies after each epoch from 0 (before) on."""
         only_tunable(self.mllm.model, dict(self.mllm.model.named_parameters()))
         curve = [self._measure(0, budget)]
         steps = -(-len(budget.images) // self.settings.batch_images)

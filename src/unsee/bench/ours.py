@@ -38,7 +38,7 @@ class Ours:
 
     def prepare(self) -> None:
         """What is computed once before the first epoch: outputs of frozen layers, and the teacher's features."""
-        source = FrozenPrefix(self.workload.mllm, self.bank, self.unlearning.source.start)
+        source = FrozenPrefix(self.workload.mllm, self.bank.pixels, self.unlearning.looks[0].source.start)
         retain = self.unlearning.retain.images
         source.fill([*self.unlearning.forget.images, *retain], FEATURE_BATCH)
         source.snapshot(retain, FEATURE_BATCH)

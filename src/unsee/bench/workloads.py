@@ -24,7 +24,8 @@ SEED = 0
 PRUNED = 0.05
 SALIENT = 0.5
 FIRST_VIEW = "/00.png/"
-COMMON = ("unlearn.epochs=1", "unlearn.bound=none")  # past every bound, an untrained model would have no gradient
+# Without a bound: past every bound, an untrained model would have no gradient.
+COMMON = ("unlearn.epochs=1", "unlearn.least_steps=1", "unlearn.versions=1", "unlearn.bound=none")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 from unsee.benchmark.portraits import Face, distinct_faces, draw_view
 from unsee.benchmark.profile_questions import draw_options, person_questions
 from unsee.benchmark.schema import Benchmark, Question, Split, load, write_questions
+from unsee.progress import progress
 from unsee.settings import BenchmarkSettings
 from unsee.storage import artifact
 
@@ -116,10 +117,25 @@ def generate(settings: BenchmarkSettings, out: Path) -> Benchmark:
         UserError: `out` is not empty and holds no benchmark.
     """
     rng = np.random.default_rng(settings.seed)
+    return _write(_everybody(rng, settings), rng, settings, _name(settings), out)
+
+
+def outline(settings: BenchmarkSettings) -> Benchmark:
+    """Who will be in the benchmark that `generate` draws: the same people, with questions by name and no portraits."""
+    people = _everybody(np.random.default_rng(settings.seed), settings)
+    questions = [q for p in people for q in person_questions(p.id, p.name, p.split, p.profile, ATTRIBUTES, [], [], [])]
+    return Benchmark(Path(), _name(settings), tuple(questions))
+
+
+def _everybody(rng: np.random.Generator, settings: BenchmarkSettings) -> list[Person]:
     real = realworld_people()
     forget: list[Split] = ["forget"] * settings.forget
     retain: list[Split] = ["retain"] * settings.retain
-    return _write(_people(rng, forget + retain, real) + real, rng, settings, f"embedded-{settings.seed}", out)
+    return _people(rng, forget + retain, real) + real
+
+
+def _name(settings: BenchmarkSettings) -> str:
+    return f"embedded-{settings.seed}"
 
 
 def generate_realworld(out: Path) -> Benchmark:
@@ -133,7 +149,8 @@ def _write(
 ) -> Benchmark:
     facts: dict[str, object] = {"name": name, "source": "embedded", **settings.model_dump()}
     with artifact.create(out, "benchmark", facts):
-        write_questions(out, [question for person in people for question in _draw(person, rng, settings, out)])
+        drawn = [_draw(person, rng, settings, out) for person in progress(people, "drawing portraits")]
+        write_questions(out, [question for questions in drawn for question in questions])
     return load(out, verify=False)
 
 

@@ -14,6 +14,7 @@ default) or cloze. Image paths are relative to the folder.
 
 import hashlib
 import os
+import re
 import reprlib
 import unicodedata
 from collections import defaultdict
@@ -31,6 +32,7 @@ from unsee.benchmark.images import read_image
 from unsee.benchmark.profile_questions import UNNAMED, Form, draw_options, person_questions
 from unsee.benchmark.schema import Benchmark, Question, Split, Task, load, write_questions
 from unsee.errors import Problems, UserError
+from unsee.progress import progress
 from unsee.storage import artifact
 
 PEOPLE = "people.jsonl"
@@ -50,9 +52,14 @@ EXPLANATIONS = {
 }
 
 
+SPECIAL_TOKEN = re.compile(r"</?s>|<(?:image|pad|unk)>|<\|.*?\|>")
+
+
 def _one_line(text: str) -> str:
     if any(unicodedata.category(character) == "Cc" for character in text):
         raise ValueError("holds a line break or another control character; write it in one line")
+    if found := SPECIAL_TOKEN.search(text):
+        raise ValueError(f"holds {found[0]}, which models read as a command; write it without the brackets")
     return text
 
 
@@ -267,7 +274,7 @@ def _pools(profiles: Iterable[Mapping[str, str]]) -> dict[str, list[str]]:
 def _write_people(people: Sequence[Person], source: Path, directory: Path, seed: int) -> list[Question]:
     pools = _pools(person.facts for person in people)
     questions: list[Question] = []
-    for index, person in enumerate(people):
+    for index, person in enumerate(progress(people, "importing photographs")):
         images = _write_images(person, source, directory, f"images/{index:04d}")
         questions += _ask(person, images, pools, _generator(seed, person.id))
     return questions

@@ -1,18 +1,19 @@
 """The benchmark directory: `questions.parquet`, `images/` and a manifest, whatever source it was made from."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Features, List, Value
 from PIL import Image
+from pydantic import TypeAdapter, ValidationError
 
-from unsee.errors import UserError
+from unsee.errors import Problems, UserError
 from unsee.storage import artifact
 
 Split = Literal["forget", "retain", "realworld"]
@@ -21,6 +22,7 @@ View = Literal["train", "heldout"]
 Modality = Literal["vqa", "qa"]
 Task = Literal["classification", "generation", "cloze"]
 SPLITS: tuple[Split, ...] = ("forget", "retain", "realworld")
+QUESTIONS = "questions.parquet"
 
 FEATURES = Features(
     {
@@ -63,6 +65,9 @@ class Question:
     options: tuple[str, ...] | None
     answer: str
     answer_index: int | None
+
+
+_ROWS = TypeAdapter(list[Question])
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ class ForgetRequest:
         """The people named by `ids`, or the benchmark's own forget split when `ids` is empty.
 
         Raises:
-            UserError: an unknown id, nobody to forget, or nobody left to retain.
+            UserError: an unknown id, a real-world person, nobody to forget, or nobody left to retain.
         """
         unknown = [i for i in ids if i not in benchmark.entities]
         if unknown:
@@ -123,14 +128,18 @@ class ForgetRequest:
             raise UserError(
                 f"--forget names {', '.join(unknown)}, not in benchmark {benchmark.name} (its ids: {known}, …)"
             )
+        if real := [i for i in ids if i in benchmark.realworld]:
+            raise UserError(
+                f"--forget names {', '.join(real)}, real-world in benchmark {benchmark.name}: the base model knows "
+                "them already, so no model that never saw them is there to compare with; choose among the other people"
+            )
         chosen = set(ids) or {q.entity_id for q in benchmark.questions if q.split == "forget"}
         if not chosen:
             raise UserError(
                 f"benchmark {benchmark.name} suggests nobody to forget; choose with --forget ID[,ID…] "
                 f"among {', '.join(list(benchmark.entities)[:5])}, … (unsee benchmark show lists them)"
             )
-        real = benchmark.realworld - chosen
-        retain = tuple(i for i in benchmark.entities if i not in chosen and i not in real)
+        retain = tuple(i for i in benchmark.entities if i not in chosen and i not in benchmark.realworld)
         if not retain:
             raise UserError(
                 f"--forget names everyone in benchmark {benchmark.name}; leave at least one person to retain"
@@ -138,7 +147,7 @@ class ForgetRequest:
         return cls(
             forget=tuple(i for i in benchmark.entities if i in chosen),
             retain=retain,
-            realworld=tuple(i for i in benchmark.entities if i in real),
+            realworld=tuple(i for i in benchmark.entities if i in benchmark.realworld),
         )
 
     @cached_property
@@ -150,7 +159,7 @@ class ForgetRequest:
 def write_questions(directory: Path, questions: Sequence[Question]) -> None:
     """Write `questions.parquet` with the fixed schema."""
     table = pa.Table.from_pylist([asdict(q) for q in questions], schema=FEATURES.arrow_schema)
-    pq.write_table(table, directory / "questions.parquet")
+    pq.write_table(table, directory / QUESTIONS)
 
 
 def load(directory: Path, *, verify: bool = True) -> Benchmark:
@@ -158,13 +167,51 @@ def load(directory: Path, *, verify: bool = True) -> Benchmark:
 
     Raises:
         UserError: incomplete or damaged directory, or a table of another schema.
+        Problems: everything that is wrong with the rows.
     """
     manifest = artifact.read(directory, "benchmark", verify=verify)
-    table = pq.read_table(directory / "questions.parquet")
-    if missing := set(FEATURES) - set(table.column_names):
+    name = manifest.facts.get("name")
+    if not isinstance(name, str) or QUESTIONS not in manifest.files:
         raise UserError(
-            f"{directory / 'questions.parquet'} lacks the columns {sorted(missing)}; import the benchmark again"
+            f"{directory / artifact.MANIFEST} lacks the fact name or the file {QUESTIONS}; import the benchmark again"
         )
+    table = pq.read_table(directory / QUESTIONS)
+    if missing := set(FEATURES) - set(table.column_names):
+        raise UserError(f"{directory / QUESTIONS} lacks the columns {sorted(missing)}; import the benchmark again")
     rows = table.select(list(FEATURES)).to_pylist()
-    questions = tuple(Question(**{**row, "options": row["options"] and tuple(row["options"])}) for row in rows)
-    return Benchmark(directory=directory, name=manifest.facts["name"], questions=questions)
+    places: dict[str, list[int]] = defaultdict(list)
+    for number, problem in _problems(rows, manifest):
+        places[problem].append(number)
+    if places:
+        raise Problems(
+            f"{directory} is no sound benchmark; import it again, or correct {QUESTIONS} and write the manifest anew:",
+            [f"{QUESTIONS} row {where[0]}{_others(where)}: {problem}" for problem, where in places.items()],
+        )
+    return Benchmark(directory, name, tuple(_ROWS.validate_python(rows)))
+
+
+def _problems(rows: Sequence[Mapping[str, Any]], manifest: artifact.Manifest) -> Iterator[tuple[int, str]]:
+    """Row number and what is wrong there."""
+    try:
+        _ROWS.validate_python(rows)
+    except ValidationError as error:
+        for found in error.errors():
+            number, *field = found["loc"]
+            yield int(number), f"{'.'.join(map(str, field))} = {found['input']!r}: {found['msg']}"
+    for number, row in enumerate(rows):
+        image = row["image"]
+        if (image is None) != (row["modality"] == "qa"):
+            yield number, f"image = {image!r}, but modality = {row['modality']!r}: vqa needs an image, qa takes none"
+        elif image is not None and image not in manifest.files:
+            yield number, f"image = {image!r} is not among the benchmark's files"
+        if (row["role"], row["task"]) == ("eval", "classification") and not _has_right_option(row):
+            yield number, f"answer_index = {row['answer_index']} does not point to the answer among the options"
+
+
+def _has_right_option(row: Mapping[str, Any]) -> bool:
+    options, index = row["options"] or (), row["answer_index"]
+    return index is not None and 0 <= index < len(options) and options[index] == row["answer"]
+
+
+def _others(where: Sequence[int]) -> str:
+    return f" and {len(where) - 1} more" if len(where) > 1 else ""

@@ -1,5 +1,6 @@
 """Asking a model: likelihoods of options and greedy answers, one forward of the prefix per image."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -9,6 +10,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from unsee.benchmark.schema import Question
+from unsee.errors import TrainingFailure
 from unsee.evaluation.parsing import LETTERS
 from unsee.mllm.families import Mllm
 from unsee.mllm.rows import ImageBank
@@ -64,9 +66,13 @@ class Examiner:
     ):
         self.mllm, self.bank, self.batch_images, self.choice = mllm, bank, batch_images, choice
 
+    def asks_freely(self, question: Question) -> bool:
+        """Whether the question is put as it stands, so that the answer itself is expected and not a letter."""
+        return self.choice == "options" or question.options is None
+
     def prompt(self, question: Question) -> str:
         """The question, with its lettered options where the model is to name a letter."""
-        if self.choice == "options" or question.options is None:
+        if question.options is None or self.asks_freely(question):
             return question.prompt
         listed = "\n".join(f"{letter}: {option}" for letter, option in zip(LETTERS, question.options, strict=False))
         return f"{question.prompt}\n{listed}\nJust give ONE letter representing the answer directly."
@@ -78,7 +84,11 @@ class Examiner:
 
     @torch.inference_mode()
     def scores(self, asked: Sequence[Asked]) -> list[list[float]]:
-        """Mean log-probability per token of every option of every question, in nats, in the order asked."""
+        """Mean log-probability per token of every option of every question, in nats, in the order asked.
+
+        Raises:
+            TrainingFailure: a score is NaN or infinite.
+        """
         found: list[list[float]] = [[] for _ in asked]
         for rows in batches(asked, self.batch_images):
             rendered = [[self._scored(item) for item in row.asked] for row in rows]
@@ -87,7 +97,7 @@ class Examiner:
             scores = option_scores(self.mllm.head, hidden, packed)
             for row, values in zip(rows, scores.tolist(), strict=True):
                 for place, item, options in zip(row.places, row.asked, values, strict=False):
-                    found[place] = options[: len(self.candidates(item.question))]
+                    found[place] = _finite(item.question, options[: len(self.candidates(item.question))])
         return found
 
     @torch.inference_mode()
@@ -145,3 +155,13 @@ class Examiner:
         cache = DynamicCache(config=self.mllm.language_model.config)
         self.mllm.language_model(inputs_embeds=inputs, past_key_values=cache, use_cache=True)
         return cache
+
+
+def _finite(question: Question, scores: list[float]) -> list[float]:
+    """NaN would be taken for the first option and look like guessing."""
+    if not all(map(math.isfinite, scores)):
+        raise TrainingFailure(
+            f"the model scores the options of question {question.question_id} with {scores}, which are no numbers: its "
+            "weights are broken; nothing was published; train it again with a lower learning rate"
+        )
+    return scores

@@ -38,10 +38,16 @@ def examine(examiner: Examiner, asked: Sequence[Asked], request: ForgetRequest, 
     scores = dict(zip(choices, examiner.scores([asked[i] for i in choices]), strict=True))
     spoken = [i for i, item in enumerate(asked) if item.modality in ("vqa", "qa")] if generate else []
     texts = dict(zip(spoken, examiner.answers([asked[i] for i in spoken]), strict=True))
-    return [_prediction(item, request, scores.get(i), texts.get(i)) for i, item in enumerate(asked)]
+    return [
+        _prediction(item, request, scores.get(i), texts.get(i), free=examiner.asks_freely(item.question))
+        for i, item in enumerate(asked)
+    ]
 
 
-def _prediction(item: Asked, request: ForgetRequest, scores: list[float] | None, text: str | None) -> Prediction:
+def _prediction(
+    item: Asked, request: ForgetRequest, scores: list[float] | None, text: str | None, *, free: bool
+) -> Prediction:
+    """`free`: whether `text` answers the question itself; the letter of an option is parsed and nothing else."""
     question = item.question
     chosen = int(np.argmax(scores)) if scores is not None else None
     options = list(question.options) if question.options else None
@@ -63,8 +69,8 @@ def _prediction(item: Asked, request: ForgetRequest, scores: list[float] | None,
         generated=text,
         parsed=None if named is None else _option(options, named),
         correct=None if chosen is None else chosen == question.answer_index,
-        exact=None if text is None else exact_match(text, question.answer),
-        contained=None if text is None else contains(text, question.answer),
+        exact=exact_match(text, question.answer) if text is not None and free else None,
+        contained=contains(text, question.answer) if text is not None and free else None,
         rouge_l=_rouge_l(text, question.answer) if text is not None and question.task == "generation" else None,
     )
 

@@ -95,34 +95,48 @@ def compute_metrics(predictions: Sequence[Prediction], bootstrap: int, seed: int
     metrics: dict[str, Metric] = {}
     for split in SPLITS:
         rows = [p for p in predictions if p.split == split]
-        missing = None if rows else f"nobody in this request is in the {split} set"
-        for name, values in _groups(rows):
-            metrics[f"{split}/{name}"] = aggregate(values, bootstrap, seed, missing)
+        nobody = None if rows else f"nobody in this request is in the {split} set"
+        for name, measure, asked in _groups(rows):
+            metrics[f"{split}/{name}"] = aggregate(_values(asked, measure), bootstrap, seed, nobody or _missing(asked))
     return metrics
 
 
-def _groups(rows: Sequence[Prediction]) -> Iterable[tuple[str, list[tuple[str, float]]]]:
+def _groups(rows: Sequence[Prediction]) -> Iterable[tuple[str, Measure, list[Prediction]]]:
+    """Name, measure, and the predictions it is measured on, of every metric of one split."""
     views = (("vqa", "", "train"), ("vqa", "heldout_", "heldout"), ("qa", "", None))
     for modality, prefix, view in views:
         asked = [p for p in rows if p.modality == modality and p.view == view]
         for measure in MEASURES:
-            yield f"{modality}/{prefix}{measure.name}", _values(asked, measure)
+            yield f"{modality}/{prefix}{measure.name}", measure, [p for p in asked if p.task == measure.task]
     for modality, name in (("qa_with_face", "accuracy"), ("qa_with_other_face", "other_face_accuracy")):
-        yield f"qa_with_face/{name}", _values([p for p in rows if p.modality == modality], MEASURES[0])
+        accuracy = MEASURES[0]
+        yield f"qa_with_face/{name}", accuracy, [p for p in rows if (p.modality, p.task) == (modality, accuracy.task)]
 
 
 def _values(rows: Sequence[Prediction], measure: Measure) -> list[tuple[str, float]]:
-    measured = [(p.entity_id, measure.of(p)) for p in rows if p.task == measure.task]
+    measured = [(p.entity_id, measure.of(p)) for p in rows]
     return [(entity, float(value)) for entity, value in measured if value is not None]
 
 
+def _missing(rows: Sequence[Prediction]) -> str:
+    """Why questions of one task and group have no value."""
+    if not rows:
+        return "no such question was asked"
+    if all(p.generated is None for p in rows):
+        return "free answers were not generated (evaluation.generate is false)"
+    return "the model was asked for a letter, not for the answer itself (evaluation.choice is letter)"
+
+
 def aggregate(values: Sequence[tuple[str, float]], bootstrap: int, seed: int, missing: str | None) -> Metric:
-    """Mean of (entity, value) pairs; the interval resamples people, since answers of one person are not independent."""
+    """Mean of (entity, value) pairs, or `missing` as the reason why there are none.
+
+    The interval resamples people, since answers of one person are not independent; of one person there is none.
+    """
     if not values:
-        return Metric(None, None, None, 0, 0, missing or "no such question was asked")
+        return Metric(None, None, None, 0, 0, missing)
     totals = per_person(values)
     sums, counts = np.array(list(totals.values())).T
-    low, high = interval(sums, counts, bootstrap, seed)
+    low, high = interval(sums, counts, bootstrap, seed) if len(totals) > 1 else (None, None)
     return Metric(float(sums.sum() / counts.sum()), low, high, len(totals), len(values), None)
 
 

@@ -6,10 +6,9 @@ features of random faces. Phase 2 teaches the whole model to answer about such f
 """
 
 import platform
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from unsee.benchmark.embedded import generate_realworld
 from unsee.benchmark.portraits import FEATURES, SHAPES, Face, draw_view, random_face
+from unsee.errors import UserError
 from unsee.mllm import checkpoint, embedded
 from unsee.mllm.families import Llava, set_compute
 from unsee.mllm.finetune import Finetuning, TrainingRows, augment
@@ -42,14 +42,9 @@ BUILD_FACTS = "build.json"
 LIBRARIES = ("numpy", "pillow", "tokenizers", "torch", "transformers")
 
 
-def shipped() -> Path:
-    """The base model's Hugging Face folder inside the installed package."""
-    return Path(str(resources.files("unsee.mllm"))) / "base"
-
-
 @dataclass(frozen=True)
 class GenericFaces:
-    """Random faces: uint8 pixels [N, H, W, 3] and what is true of them."""
+    """Random faces: preprocessed pixels, float32 [N, 3, H, W], and what is true of them."""
 
     pixels: Tensor
     faces: list[Face]
@@ -65,16 +60,39 @@ def build(out: Path) -> None:
     """Train the base model from scratch (about six minutes on two cores) and save it to `out`.
 
     `build.json` beside the weights says on what they were trained: the same gives the same bits again.
+
+    Raises:
+        UserError: `out` is a file, or holds anything but a base model built before; nothing was trained or changed.
     """
+    out = out.resolve()
+    _require_replaceable(out)
     set_compute(THREADS)
     mllm = embedded.make(SEED)
     faces = GenericFaces.draw(mllm, FACES)
     _train_tower(mllm, faces)
     _train_whole(mllm, faces)
-    if out.exists():
-        shutil.rmtree(out)
-    checkpoint.save_full(mllm, out, dtype=torch.float16)
-    write_json(out / BUILD_FACTS, build_facts())
+    _save(mllm, out)
+
+
+def _require_replaceable(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out} is a file; give a directory")
+    if out.exists() and any(out.iterdir()) and not (out / BUILD_FACTS).exists():
+        raise UserError(
+            f"--out {out} is not empty and holds no {BUILD_FACTS} of an earlier build; give a new directory"
+        )
+
+
+def _save(mllm: Llava, out: Path) -> None:
+    """Write beside `out`, then take its place: what was there stays until the new model is whole."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+        built = Path(folder) / out.name
+        checkpoint.save_full(mllm, built, dtype=torch.float16)
+        write_json(built / BUILD_FACTS, build_facts())
+        if out.exists():
+            out.rename(Path(folder) / "replaced")
+        built.rename(out)
 
 
 def build_facts() -> dict[str, Any]:

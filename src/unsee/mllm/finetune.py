@@ -12,7 +12,7 @@ from unsee.benchmark.schema import Benchmark, Question
 from unsee.mllm.families import Mllm
 from unsee.mllm.packing import image_losses, pack_training, question_losses
 from unsee.mllm.prompts import Rendered
-from unsee.mllm.rows import ImageBank
+from unsee.mllm.rows import ImageBank, augment
 from unsee.settings import FinetuneSettings
 from unsee.tracking import Tracker
 from unsee.training import Checkpoints, Curve, Optimisation, Training, clip
@@ -40,14 +40,6 @@ class TrainingRows:
             elif question.entity_id not in without_images_of:
                 images[question.entity_id][question.image].append(question)
         return cls({k: dict(v) for k, v in images.items()}, dict(by_name))
-
-
-def augment(pixels: Tensor, rng: np.random.Generator) -> Tensor:
-    """Shift the batch by up to 2 pixels, and change every image's contrast and tint a little."""
-    shift = tuple(rng.integers(-2, 3, 2).tolist())
-    gain = torch.from_numpy(rng.uniform(0.95, 1.05, (len(pixels), 1, 1, 1))).float()
-    tint = torch.from_numpy(rng.uniform(-0.05, 0.05, (len(pixels), 3, 1, 1))).float()
-    return torch.roll(pixels, shift, dims=(2, 3)) * gain + tint
 
 
 class Finetuning:

@@ -6,11 +6,13 @@ from functools import lru_cache
 
 from transformers import PreTrainedTokenizerBase
 
+from unsee.errors import UserError
+
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
     """A prompt and its answer(s) as ids. `prompt` includes BOS and the image placeholders; answers end with EOS
-    only where they are trained or matched whole."""
+    where they are trained."""
 
     prompt: tuple[int, ...]
     answers: tuple[tuple[int, ...], ...]
@@ -49,6 +51,9 @@ class Prompter:
         return Rendered(asked[:border], tuple(ids[border:last] for ids in whole))
 
     def _tokenize(self, prompt: str, answer: str | None, image: bool) -> tuple[int, ...]:
+        for token in self.tokenizer.all_special_tokens:
+            if token in f"{prompt} {answer}":
+                raise UserError(f"{prompt!r} with answer {answer!r} holds the special token {token}; write it without")
         content = [{"type": "image"}] * image + [{"type": "text", "text": prompt}]
         messages = [{"role": "user", "content": content}]
         if answer is not None:

@@ -4,7 +4,9 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from zlib import crc32
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
@@ -13,7 +15,10 @@ from unsee.benchmark.schema import Benchmark, Question
 from unsee.mllm.families import Mllm
 from unsee.mllm.packing import Packed, answer_logits, answer_tokens, image_losses, pack_training, question_means
 from unsee.mllm.prompts import Rendered
+from unsee.progress import progress
 
+Pixels = Callable[[Sequence[str]], Tensor]
+"""Image paths -> float32 [B, 3, H, W]."""
 See = Callable[[Sequence[str]], Tensor]
 """Image paths -> projector output [B, N, D]."""
 
@@ -146,23 +151,43 @@ def _rendered(mllm: Mllm, question: Question, instruction: str = "") -> Rendered
 class FrozenPrefix:
     """Features of images, from cached outputs of the tower layers before `start`.
 
-    Exact as long as those layers do not change and images are not augmented.
+    Exact as long as those layers do not change. pixels: image paths -> float32 [B, 3, H, W], the same at every call.
     """
 
-    def __init__(self, mllm: Mllm, bank: ImageBank, start: int):
-        self.mllm, self.bank, self.start = mllm, bank, start
+    def __init__(self, mllm: Mllm, pixels: Pixels, start: int):
+        self.mllm, self.pixels, self.start = mllm, pixels, start
         self._cache: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def fill(self, images: Sequence[str], batch: int) -> None:
         """Run the frozen layers over images not seen before."""
         missing = [image for image in dict.fromkeys(images) if image not in self._cache]
-        for start in range(0, len(missing), batch):
+        for start in progress(range(0, len(missing), batch), "frozen layers"):
             chunk = missing[start : start + batch]
-            hidden = self.mllm.run_layers(self.mllm.embed(self.bank.pixels(chunk)), 0, self.start)
+            hidden = self.mllm.run_layers(self.mllm.embed(self.pixels(chunk)), 0, self.start)
             self._cache.update(zip(chunk, hidden, strict=True))
 
     def features(self, images: Sequence[str]) -> Tensor:
         """v^e [B, N, D] through the layers from `start` on, as they are now."""
         hidden = torch.stack([self._cache[image] for image in images])
         return self.mllm.project(self.mllm.run_layers(hidden, self.start))
+
+
+def augment(pixels: Tensor, rng: np.random.Generator) -> Tensor:
+    """Shift the batch by up to 2 pixels, and change every image's contrast and tint a little."""
+    shift = tuple(rng.integers(-2, 3, 2).tolist())
+    gain = torch.from_numpy(rng.uniform(0.95, 1.05, (len(pixels), 1, 1, 1))).float()
+    tint = torch.from_numpy(rng.uniform(-0.05, 0.05, (len(pixels), 3, 1, 1))).float()
+    return torch.roll(pixels, shift, dims=(2, 3)) * gain + tint
+
+
+def augmented(bank: ImageBank, seed: int, version: int) -> Pixels:
+    """The portraits as they are (version 0), or each shifted and tinted a little, in the same way at every call."""
+    if version == 0:
+        return bank.pixels
+
+    def pixels(images: Sequence[str]) -> Tensor:
+        generators = [np.random.default_rng([seed, version, crc32(image.encode())]) for image in images]
+        return torch.cat([augment(bank.pixels([i]), rng) for i, rng in zip(images, generators, strict=True)])
+
+    return pixels

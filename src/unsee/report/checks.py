@@ -1,7 +1,8 @@
 """The requirements a run is held to, and what was measured against each.
 
 The thresholds are this project's own. Forgetting is judged by the distance to the model that never saw the people, in
-both directions: answering *worse* than such a model gives away who was removed.
+both directions: answering *worse* than such a model gives away who was removed. A requirement is met or not by the
+measured value; where the interval of that value reaches across the limit, the outcome is uncertain too.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unsee.report.inputs import RunInputs
-from unsee.report.intervals import Difference, accuracy_difference
+from unsee.report.intervals import accuracy_difference
 from unsee.report.wording import points
 
 FORGET_LIMIT = 0.05
@@ -20,62 +21,81 @@ RELEARN_LIMIT = 0.10
 ROUNDING = 1e-9
 
 FORGET_METRIC = "forget/vqa/heldout_accuracy"
+FORGET_TRAINING_METRIC = "forget/vqa/accuracy"
 RETAIN_METRIC = "retain/vqa/heldout_accuracy"
 REALWORLD_METRIC = "realworld/vqa/heldout_accuracy"
 FACE_METRIC = "retain/qa_with_face/accuracy"
+RELEARNING = "relearning"
 
 SAMPLED = {"person": "people", "image": "photographs"}
 
 
 @dataclass(frozen=True)
 class Check:
-    """One requirement. `value` is the signed difference measured, None where it could not be, for the `reason`."""
+    """One requirement and what was measured against it; differences are shares (0.05 is 5 points).
 
+    Attributes:
+        name: The metric it is about, or `relearning`.
+        requirement: What is required, in words.
+        limit: Largest difference allowed.
+        value: Signed difference measured; None where it could not be, for the `reason`.
+        low, high: 95 % interval of `value` over people; None where none can be given.
+        measured: `value` in words.
+        passed: Whether `value` is within the limit; None when not measured.
+        uncertain: Whether the interval reaches across the limit.
+        reason: Why there is no value, or no interval.
+    """
+
+    name: str
     requirement: str
-    value: float | None
-    measured: str
-    interval: str | None
-    passed: bool | None
-    reason: str | None
+    limit: float
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    measured: str = "not measured"
+    passed: bool | None = None
+    uncertain: bool = False
+    reason: str | None = None
+
+    @property
+    def interval(self) -> str | None:
+        """The interval in words, in points."""
+        if self.low is None or self.high is None:
+            return None
+        across = ", across the limit" if self.uncertain else ""
+        return f"95 % interval {100 * self.low:+.1f} to {100 * self.high:+.1f}{across}"
 
 
 @dataclass(frozen=True)
 class Attack:
-    """What one relearning attack won back beyond the same attack on the retrained model."""
+    """What one relearning attack won back, and what the same attack taught the retrained model."""
 
     sampling: str
     share: str
-    beyond: float
+    gap: float
+    control: float
+
+    @property
+    def beyond(self) -> float:
+        """What the attack won back beyond its control."""
+        return self.gap - self.control
 
 
-def forget_check(run: RunInputs, summary: dict[str, Any]) -> Check:
-    """Unlearned minus retrained on the forget people's unseen photographs."""
-    requirement = (
-        "Unseen photographs of the forgotten are answered as by a model that never saw them, "
-        f"within {points(FORGET_LIMIT)}"
-    )
-    models = ("unlearned", "retrained")
-    difference = _metric_difference(summary, models, FORGET_METRIC)
-    if difference is None:
-        return _unmeasured(requirement, missing_reason(summary, FORGET_METRIC, models))
-    measured = f"{points(abs(difference))} {'above' if difference >= 0 else 'below'}"
-    passed = abs(difference) <= FORGET_LIMIT + ROUNDING
-    return Check(requirement, difference, measured, _interval(run, models, FORGET_METRIC), passed, None)
+def forget_checks(run: RunInputs, summary: dict[str, Any]) -> tuple[Check, Check]:
+    """Unlearned minus retrained on the forget people's photographs: never used in training, and used in training."""
+    like = f"answered as by a model that never saw them, within {points(FORGET_LIMIT)}"
+    unseen, used = f"Unseen photographs of the forgotten are {like}", f"Photographs of them used in training are {like}"
+    return _forget_check(run, summary, FORGET_METRIC, unseen), _forget_check(run, summary, FORGET_TRAINING_METRIC, used)
 
 
-def loss_checks(run: RunInputs, summary: dict[str, Any]) -> list[Check]:
+def loss_checks(run: RunInputs, summary: dict[str, Any]) -> tuple[Check, ...]:
     """What everyone else lost: vanilla minus unlearned."""
-    return [
+    beside = "Facts about the people who stay are still right beside their portrait"
+    return (
         _loss_check(run, summary, RETAIN_METRIC, RETAIN_LIMIT, "The people who stay are still recognised"),
         _loss_check(run, summary, REALWORLD_METRIC, REALWORLD_LIMIT, "Real-world people are still recognised"),
-        _loss_check(
-            run,
-            summary,
-            FACE_METRIC,
-            FACE_LIMIT,
-            "Facts about the people who stay are still right beside their portrait",
-        ),
-    ]
+        _loss_check(run, summary, FACE_METRIC, FACE_LIMIT, beside),
+    )
 
 
 def relearning_check(summary: dict[str, Any]) -> Check:
@@ -86,21 +106,28 @@ def relearning_check(summary: dict[str, Any]) -> Check:
     )
     worst = worst_attack(summary)
     if worst is None:
-        return _unmeasured(requirement, attack_reason(summary))
+        return Check(RELEARNING, requirement, RELEARN_LIMIT, reason=attack_reason(summary))
     more = "more" if worst.beyond >= 0 else "less"
     measured = f"{points(abs(worst.beyond))} {more}, with {worst.share} % of the {SAMPLED[worst.sampling]}"
-    return Check(requirement, worst.beyond, measured, None, worst.beyond <= RELEARN_LIMIT + ROUNDING, None)
+    passed = worst.beyond <= RELEARN_LIMIT + ROUNDING
+    return Check(RELEARNING, requirement, RELEARN_LIMIT, worst.beyond, measured=measured, passed=passed)
 
 
 def worst_attack(summary: dict[str, Any]) -> Attack | None:
     """The attack with the largest gap beyond its control; None when none was measured."""
     attacks = [
-        Attack(sampling, share, entry["gap_beyond_control"])
+        Attack(sampling, share, *gaps)
         for sampling, entries in summary["relearning"].items()
         for share, entry in entries.items()
-        if entry["gap_beyond_control"] is not None
+        if (gaps := gap_and_control(entry))
     ]
     return max(attacks, key=lambda attack: attack.beyond, default=None)
+
+
+def gap_and_control(entry: dict[str, Any]) -> tuple[float, float] | None:
+    """An attack's gap and the retrained model's, on unused questions where those exist; None without a control."""
+    pairs = ((entry[gap], entry[f"{gap}_control"]) for gap in ("gap_unseen", "gap"))
+    return next((pair for pair in pairs if None not in pair), None)
 
 
 def attack_reason(summary: dict[str, Any]) -> str:
@@ -126,40 +153,56 @@ def value_of(summary: dict[str, Any], model: str, metric: str) -> float | None:
     return summary["models"].get(model, {}).get(metric)
 
 
+def _forget_check(run: RunInputs, summary: dict[str, Any], metric: str, requirement: str) -> Check:
+    bounds, words = (-FORGET_LIMIT, FORGET_LIMIT), ("above", "below")
+    return _check(run, summary, ("unlearned", "retrained"), metric, requirement, bounds, words)
+
+
 def _loss_check(run: RunInputs, summary: dict[str, Any], metric: str, limit: float, what: str) -> Check:
     requirement = f"{what}: at most {points(limit)} lost"
-    models = ("vanilla", "unlearned")
-    lost = _metric_difference(summary, models, metric)
-    if lost is None:
-        return _unmeasured(requirement, missing_reason(summary, metric, models))
-    measured = f"{points(abs(lost))} {'lost' if lost >= 0 else 'gained'}"
-    return Check(requirement, lost, measured, _interval(run, models, metric), lost <= limit + ROUNDING, None)
+    return _check(run, summary, ("vanilla", "unlearned"), metric, requirement, (-1.0, limit), ("lost", "gained"))
 
 
-def _unmeasured(requirement: str, reason: str) -> Check:
-    return Check(requirement, None, "not measured", None, None, reason)
-
-
-def _metric_difference(summary: dict[str, Any], models: tuple[str, str], metric: str) -> float | None:
+def _check(
+    run: RunInputs,
+    summary: dict[str, Any],
+    models: tuple[str, str],
+    metric: str,
+    requirement: str,
+    bounds: tuple[float, float],
+    words: tuple[str, str],
+) -> Check:
+    """First model's accuracy minus the second's, held to `bounds`; `words` say which way it differs."""
     first, second = (value_of(summary, model, metric) for model in models)
-    return None if first is None or second is None else first - second
-
-
-def _interval(run: RunInputs, models: tuple[str, str], metric: str) -> str | None:
-    difference = _paired(run, models, metric)
-    if difference.low is None or difference.high is None:
-        return None
-    return f"95 % interval {100 * difference.low:+.1f} to {100 * difference.high:+.1f}"
-
-
-def _paired(run: RunInputs, models: tuple[str, str], metric: str) -> Difference:
+    if first is None or second is None:
+        return Check(metric, requirement, bounds[1], reason=missing_reason(summary, metric, models))
+    value = first - second
     split, modality, name = metric.split("/")
-    return accuracy_difference(
+    difference = accuracy_difference(
         run.evaluations[models[0]].predictions,
         run.evaluations[models[1]].predictions,
         split=split,
         modality=modality,
-        view="heldout" if name.startswith("heldout_") else None,
+        view=_view(modality, name),
         draws=run.settings["evaluation"]["bootstrap"],
         seed=run.settings["evaluation"]["seed"],
     )
+    low, high = difference.low, difference.high
+    return Check(
+        metric,
+        requirement,
+        bounds[1],
+        value,
+        low,
+        high,
+        measured=f"{points(abs(value))} {words[value < 0]}",
+        passed=bounds[0] - ROUNDING <= value <= bounds[1] + ROUNDING,
+        uncertain=low is not None and high is not None and any(low < bound < high for bound in bounds),
+        reason=difference.reason,
+    )
+
+
+def _view(modality: str, name: str) -> str | None:
+    if modality != "vqa":
+        return None
+    return "heldout" if name.startswith("heldout_") else "train"

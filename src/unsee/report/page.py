@@ -21,7 +21,7 @@ from unsee.report.checks import (
 )
 from unsee.report.inputs import RunInputs
 from unsee.report.tables import MODELS, SPLITS, Cell, ScoreTable, Tables
-from unsee.report.verdict import judge
+from unsee.report.verdict import Verdict
 from unsee.report.wording import counted, duration
 
 LAYER = re.compile(r"\blayers\.(\d+)\b")
@@ -64,7 +64,7 @@ class AttackChart:
     note: int | None
 
 
-def render(run: RunInputs, summary: dict[str, Any]) -> str:
+def render(run: RunInputs, summary: dict[str, Any], verdict: Verdict) -> str:
     """The report of a run as HTML; needs nothing from the network and escapes every name and answer."""
     tables = Tables(run, summary)
     template = _environment().get_template("report.html.j2")
@@ -73,7 +73,7 @@ def render(run: RunInputs, summary: dict[str, Any]) -> str:
         today=datetime.datetime.now(datetime.UTC).date().isoformat(),
         run=run,
         summary=summary,
-        verdict=judge(run, summary),
+        verdict=verdict,
         tiles=_tiles(tables, summary),
         forgotten_faces=evidence.faces(run.benchmark, run.request.forget),
         shown_groups=_shown_groups(run),

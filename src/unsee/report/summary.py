@@ -7,6 +7,7 @@ from importlib import metadata
 from typing import Any
 
 import unsee
+from unsee.report.checks import gap_and_control
 from unsee.report.inputs import RunInputs
 from unsee.report.intervals import accuracy_difference
 
@@ -133,14 +134,13 @@ def _relearning_entry(models: dict[str, Any], sampling: str, percent: str) -> di
     unlearned = models["unlearned"][sampling][percent]
     control = models.get("retrained", {}).get(sampling, {}).get(percent, {})
     vanilla = models.get("vanilla", {}).get(sampling, {}).get(percent, {})
-    beyond = _subtract(unlearned["gap_unseen"], control.get("gap_unseen"))
-    return {
+    entry = {
         **unlearned,
         "gap_control": control.get("gap"),
         "gap_unseen_control": control.get("gap_unseen"),
         "gap_vanilla": vanilla.get("gap"),
-        "gap_beyond_control": _subtract(unlearned["gap"], control.get("gap")) if beyond is None else beyond,
     }
+    return {**entry, "gap_beyond_control": _subtract(*(gap_and_control(entry) or (None, None)))}
 
 
 def _subtract(first: float | None, second: float | None) -> float | None:

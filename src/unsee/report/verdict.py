@@ -1,7 +1,7 @@
 """What the numbers of a run mean, in words a privacy officer can act on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from unsee.report.checks import (
@@ -12,7 +12,7 @@ from unsee.report.checks import (
     RETAIN_METRIC,
     Check,
     attack_reason,
-    forget_check,
+    forget_checks,
     loss_checks,
     missing_reason,
     relearning_check,
@@ -22,7 +22,20 @@ from unsee.report.checks import (
 from unsee.report.inputs import RunInputs
 from unsee.report.wording import counted, people_phrase, percent, points
 
-Status = Literal["forgotten", "not_forgotten", "harmed", "recoverable", "undecided"]
+BY_NAME_METRIC = "forget/qa/accuracy"
+
+Status = Literal[
+    "not_recognised",
+    "attack_not_measured",
+    "recoverable",
+    "others_degraded",
+    "recoverable_and_others_degraded",
+    "not_forgotten",
+    "undecided",
+]
+"""not_recognised: no requirement is unmet. attack_not_measured: the same, but no attack could be compared with its
+control. recoverable, others_degraded: no longer recognised, with what is wrong. not_forgotten: still recognised, or
+worse than a stranger. undecided: little to forget, or nothing measured."""
 
 
 @dataclass(frozen=True)
@@ -34,19 +47,24 @@ class Verdict:
     sentences: tuple[str, ...]
     checks: tuple[Check, ...]
 
+    def told(self) -> dict[str, Any]:
+        """What `summary.json` holds of it: status, headline and checks."""
+        return {"status": self.status, "headline": self.headline, "checks": [asdict(check) for check in self.checks]}
+
 
 def judge(run: RunInputs, summary: dict[str, Any]) -> Verdict:
     """The verdict on a run, from `summary` (`summary.build_summary`) and the paired predictions."""
-    forgotten, kept, withstood = forget_check(run, summary), loss_checks(run, summary), relearning_check(summary)
+    forgotten, kept, withstood = forget_checks(run, summary), loss_checks(run, summary), relearning_check(summary)
     status = _status(forgotten, kept, withstood, summary["headroom"]["enough"])
     sentences = (
-        f"{_subject(run)} to be forgotten.",
         _forgetting(summary, chance(run, "forget", "vqa")),
         _distance(status, forgotten, summary),
+        _by_name(summary),
         _keeping(run, summary),
         _attacking(summary),
     )
-    return Verdict(status, _headline(run, status), tuple(s for s in sentences if s), (forgotten, *kept, withstood))
+    headline = _headline(run, status, kept, withstood)
+    return Verdict(status, headline, tuple(s for s in sentences if s), (*forgotten, *kept, withstood))
 
 
 def chance(run: RunInputs, split: str, modality: str) -> float | None:
@@ -56,28 +74,36 @@ def chance(run: RunInputs, split: str, modality: str) -> float | None:
     return sum(1 / size for size in sizes) / len(sizes) if sizes else None
 
 
-def _status(forgotten: Check, kept: Sequence[Check], withstood: Check, enough_headroom: bool) -> Status:
-    if not enough_headroom or forgotten.passed is None:
+def _status(forgotten: Sequence[Check], kept: Sequence[Check], withstood: Check, enough_headroom: bool) -> Status:
+    if not enough_headroom or forgotten[0].passed is None:
         return "undecided"
-    if not forgotten.passed:
+    if _unmet(forgotten):
         return "not_forgotten"
-    if any(check.passed is False for check in kept):
-        return "harmed"
-    return "recoverable" if withstood.passed is False else "forgotten"
+    if withstood.passed is False:
+        return "recoverable_and_others_degraded" if _unmet(kept) else "recoverable"
+    if _unmet(kept):
+        return "others_degraded"
+    return "not_recognised" if withstood.passed else "attack_not_measured"
 
 
-def _subject(run: RunInputs) -> str:
-    return f"{people_phrase(run)} {'was' if len(run.request.forget) == 1 else 'were'}"
+def _unmet(checks: Sequence[Check]) -> bool:
+    return any(check.passed is False for check in checks)
 
 
-def _headline(run: RunInputs, status: Status) -> str:
-    return {
-        "forgotten": f"{_subject(run)} forgotten",
-        "not_forgotten": f"{_subject(run)} not forgotten as asked",
-        "harmed": f"{_subject(run)} forgotten, but others were harmed",
-        "recoverable": f"{_subject(run)} forgotten, but the knowledge can be brought back",
-        "undecided": f"This run cannot say whether {_subject(run)} forgotten",
-    }[status]
+def _headline(run: RunInputs, status: Status, kept: Sequence[Check], withstood: Check) -> str:
+    who = people_phrase(run)
+    are = "is" if len(run.request.forget) == 1 else "are"
+    found = ["others are known less well"] if _unmet(kept) else []
+    found += ["recognition can be brought back"] if withstood.passed is False else []
+    wrong = " and ".join(found)
+    if status == "undecided":
+        parts = [f"This run cannot say whether {who} {are} still recognised in photographs", wrong]
+    elif status == "not_forgotten":
+        parts = [f"{who} {are} not forgotten as asked", wrong]
+    else:
+        parts = [f"{who} {are} no longer recognised in photographs{', but ' if wrong else ''}{wrong}"]
+        parts += ["whether that withstands an attack was not measured"] if withstood.passed is None else []
+    return "; ".join(part for part in parts if part)
 
 
 def _forgetting(summary: dict[str, Any], guessing: float | None) -> str:
@@ -95,18 +121,30 @@ def _forgetting(summary: dict[str, Any], guessing: float | None) -> str:
     return f"{text} {comparison[:1].upper()}{comparison[1:]}." if comparison else text
 
 
-def _distance(status: Status, forgotten: Check, summary: dict[str, Any]) -> str:
-    if status == "undecided" or forgotten.value is None:
-        return f"That is not enough for a verdict: {forgotten.reason or summary['headroom']['reason']}."
-    apart = points(abs(forgotten.value))
-    if forgotten.passed:
-        return f"The two are {apart} apart, and {points(FORGET_LIMIT)} are allowed."
-    if forgotten.value > 0:
-        return f"That is {apart} above such a model, and {points(FORGET_LIMIT)} are allowed: it still knows them."
-    return (
-        f"That is {apart} below such a model, and {points(FORGET_LIMIT)} are allowed: "
-        "answering worse than a stranger would gives away who was removed."
-    )
+def _distance(status: Status, forgotten: Sequence[Check], summary: dict[str, Any]) -> str:
+    unseen, used = forgotten
+    if status == "undecided":
+        reason = unseen.reason if unseen.value is None else summary["headroom"]["reason"]
+        return f"That is not enough for a verdict: {reason}."
+    text = f"The model is now {unseen.measured} the one that never saw them, and {points(FORGET_LIMIT)} are allowed"
+    if used.value is not None:
+        text += f"; on photographs of them used in training, {used.measured}"
+    failed = [check.value for check in forgotten if check.passed is False and check.value is not None]
+    if any(value > 0 for value in failed):
+        return f"{text}: it still knows them."
+    if failed:
+        return f"{text}: answering worse than a stranger would gives away who was removed."
+    if any(check.uncertain for check in forgotten):
+        return f"{text}. With so few people that is uncertain: the interval reaches across the limit."
+    return f"{text}."
+
+
+def _by_name(summary: dict[str, Any]) -> str:
+    known = value_of(summary, "unlearned", BY_NAME_METRIC)
+    if known is None:
+        return f"What it answers by name was not measured: {missing_reason(summary, BY_NAME_METRIC, ['unlearned'])}."
+    answered = f"Asked by name, it still answers {percent(known)} of the questions about them"
+    return f"{answered}; only the face was to be forgotten."
 
 
 def _keeping(run: RunInputs, summary: dict[str, Any]) -> str:

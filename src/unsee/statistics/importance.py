@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from unsee.mllm.families import Mllm
+from unsee.progress import progress
 
 Importance = dict[int, Tensor]
 """Tower layer -> float32 [neurons]."""
@@ -34,7 +35,7 @@ def mean_absolute_activation(
 
     hooks = [mlp.outgoing.register_forward_pre_hook(add(mlp.layer)) for mlp in mlps]
     try:
-        for start in range(0, len(images), batch):
+        for start in progress(range(0, len(images), batch), "neuron importance"):
             mllm.run_layers(mllm.embed(pixels(images[start : start + batch])), 0)
     finally:
         for hook in hooks:

@@ -5,15 +5,13 @@ from pathlib import Path
 
 from unsee.benchmark import schema
 from unsee.errors import UserError
-from unsee.mllm import base_model, checkpoint
+from unsee.mllm import checkpoint
 from unsee.mllm.families import set_compute
 from unsee.mllm.finetune import finetune
-from unsee.settings import FinetuneSettings
+from unsee.settings import EMBEDDED, SHIPPED_BASE, FinetuneSettings
 from unsee.storage import artifact
 from unsee.storage.artifact import write_json
 from unsee.tracking import Tracker
-
-EMBEDDED = "embedded"
 
 
 def run(settings: FinetuneSettings, benchmark: Path, out: Path, tracker: Tracker) -> dict[str, float]:
@@ -24,9 +22,13 @@ def run(settings: FinetuneSettings, benchmark: Path, out: Path, tracker: Tracker
 def build(
     settings: FinetuneSettings, benchmark: Path, without_images_of: Collection[str], out: Path, tracker: Tracker
 ) -> dict[str, float]:
-    """Fine-tune the base on a benchmark without some people's portraits; their facts by name stay."""
+    """Fine-tune the base on a benchmark without some people's portraits; their facts by name stay.
+
+    Raises:
+        UserError: the base is no model folder, or the benchmark is incomplete or damaged.
+    """
     data = schema.load(benchmark)
-    base = base_directory(settings.base)
+    base = _base_directory(settings.base)
     set_compute(settings.threads)
     mllm = checkpoint.load_full(base)
     digest = artifact.read(benchmark, "benchmark", verify=False).digest
@@ -42,13 +44,8 @@ def build(
     return {name: value for name, value in curve[-1].items() if name != "step"}
 
 
-def base_directory(base: str) -> Path:
-    """The Hugging Face folder of a base: the embedded one that is shipped, or any directory.
-
-    Raises:
-        UserError: no such directory.
-    """
-    directory = base_model.shipped() if base == EMBEDDED else Path(base)
+def _base_directory(base: str) -> Path:
+    directory = SHIPPED_BASE if base == EMBEDDED else Path(base)
     if not directory.is_dir():
-        raise UserError(f"vanilla.base = {base!r}: {directory} is no directory; give 'embedded' or a model folder")
+        raise UserError(f"vanilla.base = {base!r}: {directory} is no directory; give {EMBEDDED!r} or a model folder")
     return directory

@@ -13,6 +13,7 @@ from typing import Protocol
 from pydantic import BaseModel, ConfigDict
 
 from unsee.explain import Explanation, explain
+from unsee.storage.artifact import step_clock
 from unsee.tracking import Tracker
 
 STOPPED = "UNSEE_STOPPED"
@@ -58,10 +59,10 @@ class RunningStep:
 
 @contextmanager
 def running(name: str, metrics: MetricsArtifact) -> Iterator[RunningStep]:
-    """Run a step inside the block: tracked as a nested MLflow run, its failure told."""
+    """Run a step inside the block: timed, tracked as a nested MLflow run, its failure told."""
     from unsee.tracking.mlflow import step_run
 
-    with failures_told(name), step_run(name) as tracker:
+    with step_clock(), failures_told(name), step_run(name) as tracker:
         yield RunningStep(tracker, metrics)
 
 
@@ -81,6 +82,6 @@ def failures_told(name: str) -> Iterator[None]:
         raise
 
 
-def paths(**artifacts: PathArtifact | None) -> dict[str, Path | None]:
-    """The directory of each artifact, None for an optional one that is absent."""
-    return {name: None if artifact is None else Path(artifact.path) for name, artifact in artifacts.items()}
+def paths(**artifacts: PathArtifact) -> dict[str, Path]:
+    """The directory of each artifact."""
+    return {name: Path(artifact.path) for name, artifact in artifacts.items()}

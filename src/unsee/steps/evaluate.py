@@ -33,6 +33,10 @@ def run(
 
     Args:
         name: vanilla, retrained or unlearned. base: the vanilla model's directory if `model` is a delta.
+
+    Raises:
+        UserError: an incomplete or damaged input.
+        TrainingFailure: the model's scores are no numbers.
     """
     data = load(benchmark)
     request = ForgetRequest.resolve(data, forget)
@@ -44,9 +48,9 @@ def run(
         table = pa.Table.from_pylist([asdict(p) for p in predictions], schema=PREDICTION_SCHEMA)
         pq.write_table(table, out / "predictions.parquet")
         write_json(out / "metrics.json", {"model": name, "metrics": {k: asdict(m) for k, m in metrics.items()}})
-        measured = {k: m.value for k, m in metrics.items() if m.value is not None}
-        tracker.log_params({"model": name, **settings.model_dump()})
-        tracker.log_metrics(measured)
-        tracker.log_artifact(out / "metrics.json")
-        tracker.log_artifact(out / "predictions.parquet")
+    measured = {k: m.value for k, m in metrics.items() if m.value is not None}
+    tracker.log_params({"model": name, **settings.model_dump()})
+    tracker.log_metrics(measured)
+    tracker.log_artifact(out / "metrics.json")
+    tracker.log_artifact(out / "predictions.parquet")
     return measured

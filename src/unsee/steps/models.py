@@ -1,4 +1,4 @@
-"""What steps share: opening a model artifact with its base, and the code that wrote a result."""
+"""What steps that compute with a model share: opening its artifact, with its base if it is a delta."""
 
 from pathlib import Path
 

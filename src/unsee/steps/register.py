@@ -1,8 +1,10 @@
 """Step register: the weights before and after unlearning as versions of one registered MLflow model.
 
 Both are versions of `unsee-<preset>`. The newest vanilla carries the alias `vanilla`, the newest unlearned one
-`candidate`; `champion` is for a person to set, after reading the report. The unlearned version is a delta: its tag
-`base_sha256` names the vanilla version it changes.
+`candidate`, unless its verdict is `not_forgotten`; `champion` is for a person to set, after reading the report. The
+unlearned version is a delta: its tags `base_version` and `base_sha256` are the vanilla version it changes and the
+sha256 of that one's weights, as delta.json has it. Method, seed, forget request and verdict are tags of the unlearned
+version alone: several runs share a vanilla model.
 """
 
 import json
@@ -15,7 +17,6 @@ from unsee.storage import artifact
 from unsee.tracking import Tracker
 from unsee.tracking.mlflow import is_configured, parent_run_id, register_version
 
-ALIASES = {"vanilla": "vanilla", "unlearned": "candidate"}
 UNTRACKED = "no MLflow store is configured; set MLFLOW_TRACKING_URI to have the models registered"
 
 
@@ -50,41 +51,55 @@ def run(
     """
     artifact.read(summary, "report")
     facts = json.loads((summary / "summary.json").read_text())
-    directories = {"vanilla": vanilla, "unlearned": unlearned}
-    digests = {model: artifact.read(path, "model", verify=False).digest for model, path in directories.items()}
+    digests = {
+        model: artifact.read(path, "model", verify=False).digest
+        for model, path in {"vanilla": vanilla, "unlearned": unlearned}.items()
+    }
+    base = json.loads((unlearned / "delta.json").read_text())["base"]
     with artifact.create(out, "registration", {"preset": preset}):
         if not is_configured():
             artifact.write_json(out / "registration.json", {"models": {}, "reason": UNTRACKED})
             return {"registered_versions": 0.0}
-        sources = {"vanilla": _source(vanilla, vanilla_uri), "unlearned": _source(unlearned, unlearned_uri)}
-        registered = _register(f"unsee-{preset}", sources, digests, _lineage(preset, facts))
-        artifact.write_json(out / "registration.json", {"models": registered, "reason": None})
+        name, run_id, reason = f"unsee-{preset}", parent_run_id(), _no_candidate(facts["verdict"])
+        tags = _tags(preset, facts)
+        before = register_version(
+            name, _source(vanilla, vanilla_uri), digests["vanilla"], {**tags, "kind": "vanilla"}, ["vanilla"], run_id
+        )
+        tags |= {**_unlearned_tags(facts), "base_version": before.uri, "base_sha256": base["sha256"]}
+        aliases = [] if reason else ["candidate"]
+        after = register_version(name, _source(unlearned, unlearned_uri), digests["unlearned"], tags, aliases, run_id)
+        registered = {
+            model: {**asdict(version), "uri": version.uri, "sha256": digests[model]}
+            for model, version in {"vanilla": before, "unlearned": after}.items()
+        }
+        artifact.write_json(out / "registration.json", {"models": registered, "reason": reason})
     tracker.log_params({model: version["uri"] for model, version in registered.items()})
     return {"registered_versions": float(len(registered))}
 
 
-def _register(
-    name: str, sources: Mapping[str, Path | str], digests: Mapping[str, str], lineage: Mapping[str, str]
-) -> dict[str, dict[str, Any]]:
-    registered = {}
-    for model, source in sources.items():
-        tags = {**lineage, "kind": model}
-        if model == "unlearned":
-            tags["base_sha256"] = digests["vanilla"]
-        version = register_version(name, source, digests[model], tags, [ALIASES[model]], parent_run_id())
-        registered[model] = {**asdict(version), "uri": version.uri, "sha256": digests[model]}
-    return registered
+def _no_candidate(verdict: Mapping[str, Any]) -> str | None:
+    """Why the unlearned version must not become the candidate, if so."""
+    if verdict["status"] != "not_forgotten":
+        return None
+    return f"the alias candidate was not moved to this run's unlearned model: {verdict['headline']}"
 
 
-def _lineage(preset: str, summary: Mapping[str, Any]) -> dict[str, str]:
+def _tags(preset: str, summary: Mapping[str, Any]) -> dict[str, str]:
     return {
         "preset": preset,
-        "method": summary["method"],
-        "seed": str(summary["seed"]),
-        "forget_people": str(len(summary["forget"])),
         "benchmark": summary["benchmark"]["name"],
         "benchmark_digest": summary["benchmark"]["digest"],
         "unsee_version": summary["versions"]["unsee"],
+    }
+
+
+def _unlearned_tags(summary: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "kind": "unlearned",
+        "method": summary["method"],
+        "seed": str(summary["seed"]),
+        "forget_people": str(len(summary["forget"])),
+        "verdict": summary["verdict"]["status"],
     }
 
 

@@ -41,13 +41,13 @@ def run(
             for name, (model, base) in models.items()
         }
         write_json(out / "relearning.json", {"models": found})
-        tracker.log_artifact(out / "relearning.json")
-    for saved in checkpoints.values():
-        saved.clear()
+    tracker.log_artifact(out / "relearning.json")
     tracker.log_params(settings.model_dump())
     results = {f"{s}/{p}": r for s, by_percent in found["unlearned"].items() for p, r in by_percent.items()}
     gaps = {f"relearning/{name}/gap": r["gap"] for name, r in results.items() if r["gap"] is not None}
     tracker.log_metrics(gaps)
+    for saved in checkpoints.values():
+        saved.clear()
     return gaps
 
 

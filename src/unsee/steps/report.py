@@ -6,6 +6,7 @@ from pathlib import Path
 from unsee.report import page
 from unsee.report.inputs import RunInputs, read_inputs
 from unsee.report.summary import build_summary, final_metrics, headline_metrics
+from unsee.report.verdict import judge
 from unsee.storage import artifact
 from unsee.tracking import Tracker
 from unsee.tracking.mlflow import log_dataset, log_to_parent
@@ -60,9 +61,10 @@ def run(
         relearning=relearning,
     )
     summary = build_summary(inputs)
+    verdict = judge(inputs, summary)
     with artifact.create(out, "report", {"method": summary["method"], "seed": summary["seed"]}):
-        artifact.write_json(out / "summary.json", summary)
-        artifact.write_bytes(out / "report.html", page.render(inputs, summary).encode())
+        artifact.write_json(out / "summary.json", {**summary, "verdict": verdict.told()})
+        artifact.write_bytes(out / "report.html", page.render(inputs, summary, verdict).encode())
     shown = headline_metrics(summary)
     tracker.log_metrics(shown)
     _log_parent(inputs, final_metrics(summary), [out / "summary.json", out / "report.html"])

@@ -7,18 +7,24 @@ from tempfile import TemporaryDirectory
 from unsee.settings import Settings, load_settings
 
 
-def run(preset: str, overrides: Sequence[str], config: str, method: str, seed: int) -> dict[str, str]:
-    """Section name -> the section as JSON.
+def run(
+    preset: str, overrides: Sequence[str], config: str, method: str, seed: int, given_benchmark: str = ""
+) -> dict[str, str]:
+    """Section name -> the section as JSON; without `benchmark`, what is generated, when a benchmark is given.
 
     Args:
         overrides: "section.name=value" assignments. config: YAML text of the preset's shape, or "".
+        given_benchmark: benchmark directory, or "" if one is generated.
 
     Raises:
-        UserError: unknown preset, section or name, or an impossible value.
+        UserError: unknown preset, section or name, an impossible value, or one that would have no effect.
     """
     with TemporaryDirectory() as folder:
         file = Path(folder) / "config.yaml"
-        file.write_text(config)
-        found = load_settings(preset, config=file if config else None, assignments=overrides, method=method, seed=seed)
-    sections = (name for name in Settings.model_fields if name != "preset")
-    return {name: getattr(found, name).model_dump_json() for name in sections}
+        file.write_text(config, encoding="utf-8")
+        given = file if config else None
+        found = load_settings(
+            preset, config=given, assignments=overrides, method=method, seed=seed, benchmark=given_benchmark
+        )
+    unused = {"preset", "benchmark"} if given_benchmark else {"preset"}
+    return {name: getattr(found, name).model_dump_json() for name in Settings.model_fields if name not in unused}

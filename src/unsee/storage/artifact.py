@@ -11,10 +11,11 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from contextvars import ContextVar
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from unsee.errors import UserError
 
@@ -22,9 +23,15 @@ MANIFEST = "manifest.json"
 UNFINISHED = ".unfinished"
 SCHEMA_VERSION = 1
 
+_step_started: ContextVar[float] = ContextVar("step_started")
+
 
 class Manifest(BaseModel):
-    """What an artifact holds: its kind, free-form facts, the seconds it took, and the sha256 of each of its files."""
+    """What an artifact holds: its kind, free-form facts, and the sha256 of each of its files.
+
+    `seconds` is the time from the start of the step that made it (`step_clock`) until its files were written; outside
+    a step, from `create`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,6 +45,14 @@ class Manifest(BaseModel):
     def digest(self) -> str:
         """sha256 over names and contents of all files: two artifacts with equal digests hold equal bytes."""
         return digest_of(self.files)
+
+    @field_validator("files")
+    @classmethod
+    def _inside(cls, files: dict[str, str]) -> dict[str, str]:
+        paths = {name: PurePosixPath(name) for name in files}
+        if outside := [name for name, path in paths.items() if path.is_absolute() or ".." in path.parts]:
+            raise ValueError(f"files outside the directory: {', '.join(outside)}")
+        return files
 
 
 def digest_of(value: Any) -> str:
@@ -72,6 +87,16 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 @contextmanager
+def step_clock() -> Iterator[None]:
+    """Count the seconds of artifacts created inside the block from its start."""
+    token = _step_started.set(time.monotonic())
+    try:
+        yield
+    finally:
+        _step_started.reset(token)
+
+
+@contextmanager
 def create(path: Path, kind: str, facts: dict[str, Any]) -> Iterator[Path]:
     """Fill `path` inside the block; on leaving it normally the manifest is written, on an exception nothing remains.
 
@@ -81,7 +106,7 @@ def create(path: Path, kind: str, facts: dict[str, Any]) -> Iterator[Path]:
     Raises:
         UserError: the directory is not empty and not ours.
     """
-    started = time.monotonic()
+    started = _step_started.get(time.monotonic())
     _clear(path, kind)
     path.mkdir(parents=True, exist_ok=True)
     (path / UNFINISHED).touch()

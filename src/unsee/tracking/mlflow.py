@@ -226,7 +226,7 @@ def register_version(
 
     `source` is a URI the store can reach (s3://…), or a local directory. A database store keeps the directory's
     file:// address; a server refuses that, and then the files become artifacts of run `run_id`. The same bytes at the
-    same source are registered once, so a retried step makes no second version.
+    same source are registered once, so a retried step makes no second version; its tags are brought up to date.
 
     Raises:
         UserError: the server takes no local directory and no run is given to hold the files.
@@ -390,5 +390,7 @@ def _find_or_create_version(
 ) -> ModelVersion:
     for version in client.search_model_versions(f"name = '{name}'"):
         if version.source == source and version.tags.get("sha256") == tags["sha256"]:
+            for key in (key for key, value in tags.items() if version.tags.get(key) != value):
+                client.set_model_version_tag(name, version.version, key, tags[key])
             return version
     return client.create_model_version(name, source, run_id, tags=dict(tags), await_creation_for=0)

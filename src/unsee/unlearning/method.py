@@ -7,7 +7,7 @@ Batching, masks, caching, checkpoints and logging live in the trainer.
 import importlib
 import pkgutil
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
@@ -18,12 +18,11 @@ from unsee.benchmark.schema import Benchmark, ForgetRequest
 from unsee.errors import UserError
 from unsee.mllm import checkpoint
 from unsee.mllm.families import Mllm
-from unsee.mllm.rows import ImageBank
 from unsee.pruning import Pruned
 from unsee.settings import PruneSettings, UnlearnSettings
 from unsee.statistics.fisher import Fisher
 from unsee.unlearning import methods
-from unsee.mllm.rows import FrozenPrefix, Outputs, Portraits, Rows, See, by_name, mean_loss
+from unsee.mllm.rows import FrozenPrefix, ImageBank, Outputs, Portraits, Rows, See, augmented, by_name, mean_loss
 from unsee.unlearning.saliency import SaliencyMask
 
 FEATURE_BATCH = 64
@@ -43,26 +42,25 @@ class Term:
     forgets: bool = False
 
 
-@dataclass
+@dataclass(frozen=True)
 class Work:
     """A vanilla model to be unlearned, and everything a method may draw on.
 
-    pruned: neurons to remove, by tower layer. fisher: Fisher information of the visual part by question set.
-    retrained: directory of the reference model, if there is one.
+    pruned: neurons to remove, by tower layer, as `pruning` asks. fisher: Fisher information of the visual part by
+    question set. retrained: directory of the reference model, if there is one. version: which of the portraits'
+    versions is shown (`UnlearnSettings.versions`).
     """
 
     settings: UnlearnSettings
     mllm: Mllm
+    bank: ImageBank
     benchmark: Benchmark
     request: ForgetRequest
-    pruned: Pruned = field(default_factory=dict)
-    pruning: PruneSettings | None = None
-    fisher: Mapping[str, Fisher] = field(default_factory=dict)
+    pruned: Pruned
+    pruning: PruneSettings
+    fisher: Mapping[str, Fisher]
     retrained: Path | None = None
-
-    @cached_property
-    def bank(self) -> ImageBank:
-        return ImageBank(self.mllm, self.benchmark)
+    version: int = 0
 
     @cached_property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -72,33 +70,45 @@ class Work:
         return dict(self.mllm.model.named_parameters())
 
     @cached_property
-    def see(self) -> See | None:
-        """Portraits from the cached outputs of frozen tower layers; None where no layer is frozen."""
+    def see(self) -> See:
+        """Looks at this version of the portraits, through the cached outputs of frozen tower layers if there are any."""
+        pixels = augmented(self.bank, self.settings.seed, self.version)
         if self.settings.scope == "full":
-            return None
+            return lambda images: self.mllm.features(pixels(images))
         first_tuned = self.mllm.tower_mlps(self.settings.layers)[0].layer
         first_pruned = min((layer for layer, gone in self.pruned.items() if bool(gone.any())), default=first_tuned)
-        prefix = FrozenPrefix(self.mllm, self.bank, min(first_tuned, first_pruned))
-        prefix.fill(self._portraits(None, (*self.request.forget, *self.request.retain)).keys, FEATURE_BATCH)
+        prefix = FrozenPrefix(self.mllm, pixels, min(first_tuned, first_pruned))
+        people = (*self.request.forget, *self.request.retain)
+        prefix.fill(Portraits(self.mllm, self.bank, self.benchmark, people).keys, FEATURE_BATCH)
         return prefix.features
-
-    def _portraits(self, see: See | None, people: Collection[str], batch: int = 1) -> Portraits:
-        return Portraits(self.mllm, self.bank, self.benchmark, people, see, batch)
 
     @cached_property
     def forget(self) -> Portraits:
         """D_f,vqa: an epoch sees each of them once."""
-        return self._portraits(self.see, self.request.forget, self.settings.batch_forget_images)
+        batch = self.settings.batch_forget_images
+        return Portraits(self.mllm, self.bank, self.benchmark, self.request.forget, self.see, batch)
 
     @cached_property
     def retain(self) -> Portraits:
         """D_r,vqa."""
-        return self._portraits(self.see, self.request.retain, self.settings.batch_retain_images)
+        batch = self.settings.batch_retain_images
+        return Portraits(self.mllm, self.bank, self.benchmark, self.request.retain, self.see, batch)
+
+    @cached_property
+    def forget_by_name(self) -> Rows:
+        """D_f,qa: what is known of the forget people by name is to stay."""
+        return by_name(self.mllm, self.benchmark, self.request.forget, self.settings.batch_people)
+
+    @cached_property
+    def retain_by_name(self) -> Rows:
+        """D_r,qa."""
+        return by_name(self.mllm, self.benchmark, self.request.retain, self.settings.batch_people)
 
     @property
     def preserved(self) -> dict[str, Rows]:
         """What L_r is taken over: retain portraits and, where that has a gradient, the same people by name."""
-        return {"retain": self.retain} | ({"retain_by_name": self.retain_by_name} if self.settings.scope == "full" else {})
+        by_name = {"retain_by_name": self.retain_by_name} if self.settings.scope == "full" else {}
+        return {"retain": self.retain, **by_name}
 
     def forget_seen_by(self, model: Literal["vanilla", "retrained"]) -> Rows:
         """D_f,vqa through the model being unlearned (vanilla, before it changes) or through the retrained one.
@@ -111,17 +121,9 @@ class Work:
         if self.retrained is None:
             raise UserError("unlearn.reference = retrained, but there is no retrained model; use vanilla")
         retrained = checkpoint.load_full(self.retrained)
-        return Portraits(retrained, self.bank, self.benchmark, self.request.forget)
-
-    @cached_property
-    def forget_by_name(self) -> Rows:
-        """D_f,qa: what is known of the forget people by name is to stay."""
-        return by_name(self.mllm, self.benchmark, self.request.forget, self.settings.batch_people)
-
-    @cached_property
-    def retain_by_name(self) -> Rows:
-        """D_r,qa."""
-        return by_name(self.mllm, self.benchmark, self.request.retain, self.settings.batch_people)
+        pixels = augmented(self.bank, self.settings.seed, self.version)
+        see = lambda images: retrained.features(pixels(images))  # noqa: E731
+        return Portraits(retrained, self.bank, self.benchmark, self.request.forget, see)
 
 
 SettingsT = TypeVar("SettingsT", bound=UnlearnSettings)
@@ -135,8 +137,9 @@ class Method(Generic[SettingsT]):
     def __init__(self, settings: SettingsT, work: Work):
         self.settings, self.work = settings, work
 
-    def terms(self) -> Sequence[Term]:
-        """The losses; references to the vanilla model are taken here, before anything changes."""
+    def terms(self, work: Work) -> Sequence[Term]:
+        """The losses on one version of the portraits; references to the vanilla model are taken here, before anything
+        changes."""
         return ()
 
     def mask(self) -> SaliencyMask | None:
@@ -150,9 +153,20 @@ class Method(Generic[SettingsT]):
     def after(self) -> None:
         """Edit the model after training."""
 
-    def retain_terms(self) -> list[Term]:
+    @staticmethod
+    def retain_terms(work: Work) -> list[Term]:
         """L_r: cross-entropy on what is to be preserved."""
-        return [Term(name, rows, mean_loss) for name, rows in self.work.preserved.items()]
+        return [Term(name, rows, mean_loss) for name, rows in work.preserved.items()]
+
+
+def settings_of(values: Mapping[str, Any]) -> UnlearnSettings:
+    """The settings of the method that `values` name.
+
+    Raises:
+        UserError: no such method.
+        ValidationError: an unknown name, a missing one or an impossible value.
+    """
+    return find(values["method"]).Settings.model_validate(values)
 
 
 def names() -> list[str]:

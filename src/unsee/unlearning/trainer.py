@@ -4,21 +4,25 @@ The gradient of a step is grad(preserve) + m (.) grad(forget), each clipped on i
 weight through the other's norm; without weight decay, a weight whose gradient is always zero never moves.
 """
 
+import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
+from statistics import median
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unsee.memory import peak_resident
 from unsee.mllm.families import only_tunable
+from unsee.mllm.rows import Rows
 from unsee.settings import UnlearnSettings
 from unsee.tracking import NoTracker, Tracker
 from unsee.training import Checkpoints, Curve, Optimisation, Training, clip
-from unsee.unlearning.method import Term
-from unsee.mllm.rows import Rows
+from unsee.unlearning.method import Term, Work, find
 from unsee.unlearning.saliency import SaliencyMask, require_live
 
 WARMUP = 10
@@ -30,25 +34,47 @@ Gradients = dict[str, Tensor]
 class Unlearning:
     """Everything one unlearning run consists of.
 
-    terms: what is minimised. forget: the rows an epoch sees once each. parameters: the tunable tensors of `model` by
-    full name; all others are frozen. mask: None lets the forgetting terms change every weight. frozen_entries: per
-    tensor, entries that must stay as they are (pruned neurons), broadcastable bool.
+    terms: what is minimised, for each version of the portraits, an epoch each in turn. portraits: how many an epoch
+    ascends on. parameters: the tunable tensors of `model` by full name; all others are frozen. finish: edits the
+    trained model. mask: None lets the forgetting terms change every weight. frozen_entries: per tensor, entries that
+    must stay as they are (pruned neurons), broadcastable bool.
     """
 
     settings: UnlearnSettings
     model: nn.Module
-    terms: Sequence[Term]
-    forget: Rows
+    terms: Sequence[Sequence[Term]]
+    portraits: int
     parameters: Mapping[str, nn.Parameter]
+    finish: Callable[[], None]
     mask: SaliencyMask | None = None
     frozen_entries: Mapping[str, Tensor] = field(default_factory=dict)
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
     tracker: Tracker = field(default_factory=NoTracker)
+    clock: list[float] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, work: Work, checkpoints: Checkpoints, tracker: Tracker) -> "Unlearning":
+        """A method's work on the vanilla model, which is edited where the method does so before training."""
+        method = find(work.settings.method)(work.settings, work)
+        terms = [method.terms(replace(work, version=version)) for version in range(work.settings.versions)]
+        mask = method.mask()
+        return cls(
+            settings=work.settings,
+            model=work.mllm.model,
+            terms=terms,
+            portraits=len(work.forget.keys),
+            parameters=work.parameters,
+            finish=method.after,
+            mask=mask,
+            frozen_entries=method.before(),
+            checkpoints=checkpoints,
+            tracker=tracker,
+        )
 
     @property
     def steps_per_epoch(self) -> int:
         """An epoch sees every forget portrait once."""
-        return -(-len(self.forget.keys) // self.forget.batch)
+        return -(-self.portraits // self.settings.batch_forget_images)
 
     @property
     def steps(self) -> int:
@@ -57,8 +83,21 @@ class Unlearning:
 
     def run(self) -> Curve:
         """Fine-tune in place. Raises UserError if a mask matches no live tensor, TrainingFailure on NaN."""
-        if not self.terms:
-            return []
+        curve = self._train() if any(self.terms) else []
+        self.finish()
+        return curve
+
+    @property
+    def cost(self) -> dict[str, float]:
+        """Median seconds of an epoch (of the steps this process made), what was trained, peak memory of the process."""
+        steps = [after - before for before, after in pairwise(self.clock)]
+        return {
+            "seconds_per_epoch": median(steps) * self.steps_per_epoch if steps else 0.0,
+            "trainable_parameters": float(sum(p.numel() for p in self.parameters.values())) if any(self.terms) else 0.0,
+            "peak_memory_mb": peak_resident() / 1e6,
+        }
+
+    def _train(self) -> Curve:
         if self.mask is not None:
             require_live(self.mask, self.parameters)
         only_tunable(self.model, self.parameters)
@@ -70,6 +109,7 @@ class Unlearning:
 
     def gradients(self, step: int) -> dict[str, float]:
         """Fill `.grad` for one step; returns the losses to record."""
+        self.clock.append(time.perf_counter())
         forget, forgetting = self._side(step, forgets=True)
         preserve, preserving = self._side(step, forgets=False)
         self._restrain(forget, masked=True)
@@ -80,19 +120,23 @@ class Unlearning:
         return {**forgetting, **preserving}
 
     @cached_property
-    def _forwards(self) -> Mapping[tuple[bool, int], list[Term]]:
+    def _forwards(self) -> list[Mapping[tuple[bool, int], list[Term]]]:
         """Terms on the same rows share a forward."""
-        shared: dict[tuple[bool, int], list[Term]] = defaultdict(list)
-        for term in self.terms:
-            shared[term.forgets, id(term.rows)].append(term)
-        return shared
+        versions = []
+        for terms in self.terms:
+            shared: dict[tuple[bool, int], list[Term]] = defaultdict(list)
+            for term in terms:
+                shared[term.forgets, id(term.rows)].append(term)
+            versions.append(shared)
+        return versions
 
     def _side(self, step: int, *, forgets: bool) -> tuple[Gradients, dict[str, float]]:
         """Gradients and losses of all terms of one side, by name; tensors that a side does not reach are left out."""
         losses: dict[str, float] = defaultdict(float)
-        for (side, _), terms in self._forwards.items():
+        epoch = step // self.steps_per_epoch
+        for (side, _), terms in self._forwards[epoch % len(self.terms)].items():
             if side == forgets:
-                self._accumulate(terms, self.batch(terms[0].rows, step), losses)
+                self._accumulate(terms, self.batch(terms[0].rows, step, once=forgets), losses)
         gradients = {name: p.grad for name, p in self.parameters.items() if p.grad is not None}
         for parameter in self.parameters.values():
             parameter.grad = None
@@ -109,14 +153,13 @@ class Unlearning:
             for term, value in zip(terms, values, strict=True):
                 losses[f"{term.name}_loss"] += share * float(value.detach())
 
-    def batch(self, rows: Rows, step: int) -> list[str]:
-        """The rows of a step: an order that depends on the seed and the step alone."""
+    def batch(self, rows: Rows, step: int, *, once: bool) -> list[str]:
+        """The rows of a step, in an order that depends on the seed and the step alone. once: at most once an epoch."""
         epoch, index = divmod(step, self.steps_per_epoch)
         rng = np.random.default_rng([self.settings.seed, epoch])
         needed = (index + 1) * rows.batch
-        if rows is self.forget:
-            return rng.permutation(rows.keys)[index * rows.batch : needed].tolist()
-        drawn = [key for _ in range(-(-needed // len(rows.keys))) for key in rng.permutation(rows.keys).tolist()]
+        passes = 1 if once else -(-needed // len(rows.keys))
+        drawn = [key for _ in range(passes) for key in rng.permutation(rows.keys).tolist()]
         return drawn[index * rows.batch : needed]
 
     def _restrain(self, gradients: Gradients, *, masked: bool) -> None:

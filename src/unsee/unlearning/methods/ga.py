@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from unsee.unlearning.method import Method, SettingsT, Term
+from unsee.unlearning.method import Method, SettingsT, Term, Work
 from unsee.mllm.rows import mean_loss
 
 
 class GradientAscent(Method[SettingsT]):
     """Ascend on the loss of the forget portraits."""
 
-    def terms(self) -> Sequence[Term]:
-        return [Term("forget", self.work.forget, mean_loss, weight=-1.0, forgets=True)]
+    def terms(self, work: Work) -> Sequence[Term]:
+        return [Term("forget", work.forget, mean_loss, weight=-1.0, forgets=True)]

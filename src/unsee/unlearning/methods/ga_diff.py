@@ -5,12 +5,12 @@ The benchmark's official script runs a whole ascent epoch and then a whole retai
 
 from collections.abc import Sequence
 
-from unsee.unlearning.method import SettingsT, Term
+from unsee.unlearning.method import SettingsT, Term, Work
 from unsee.unlearning.methods.ga import GradientAscent
 
 
 class GradientDifference(GradientAscent[SettingsT]):
     """Ascend on forget portraits while descending on what must stay."""
 
-    def terms(self) -> Sequence[Term]:
-        return [*super().terms(), *self.retain_terms()]
+    def terms(self, work: Work) -> Sequence[Term]:
+        return [*super().terms(work), *self.retain_terms(work)]

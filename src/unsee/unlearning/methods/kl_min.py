@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from unsee.settings import UnlearnSettings
-from unsee.unlearning.method import Method, Term
+from unsee.unlearning.method import Method, Term, Work
 from unsee.unlearning.references import kl_term
 from unsee.mllm.rows import mean_loss
 
@@ -20,10 +20,10 @@ class KlMinimisation(Method[Settings]):
 
     Settings = Settings
 
-    def terms(self) -> Sequence[Term]:
-        forget = self.work.forget
+    def terms(self, work: Work) -> Sequence[Term]:
+        forget = work.forget
         if self.settings.forget_term == "loss":
             ascent = Term("forget", forget, mean_loss, weight=-1.0, forgets=True)
         else:
             ascent = kl_term("forget", forget, forget, weight=-1.0, forgets=True)
-        return [ascent, *(kl_term(name, rows, rows) for name, rows in self.work.preserved.items())]
+        return [ascent, *(kl_term(name, rows, rows) for name, rows in work.preserved.items())]

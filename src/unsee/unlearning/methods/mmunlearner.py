@@ -6,7 +6,7 @@ from pydantic import Field
 
 from unsee.settings import ThresholdSettings, UnlearnSettings
 from unsee.statistics.fisher import fisher_of_rows
-from unsee.unlearning.method import Method, Term
+from unsee.unlearning.method import Method, Term, Work
 from unsee.mllm.rows import Rows, mean_loss
 from unsee.unlearning.saliency import SaliencyMask, saliency_mask
 
@@ -16,7 +16,6 @@ class Settings(UnlearnSettings):
 
     alpha: float = Field(default=1.0, gt=0)
     mask: ThresholdSettings = ThresholdSettings(fraction=0.5)
-    mask_on: str = "update"
 
 
 class MmUnlearner(Method[Settings]):
@@ -24,16 +23,17 @@ class MmUnlearner(Method[Settings]):
 
     Settings = Settings
 
-    def terms(self) -> Sequence[Term]:
-        ascent = Term("forget", self.work.forget, mean_loss, weight=-self.settings.alpha, forgets=True)
-        return [ascent, *(Term(name, rows, mean_loss) for name, rows in self._others.items())]
-
-    @property
-    def _others(self) -> dict[str, Rows]:
-        by_name = {"forget_by_name": self.work.forget_by_name} if self.settings.scope == "full" else {}
-        return by_name | self.work.preserved
+    def terms(self, work: Work) -> Sequence[Term]:
+        ascent = Term("forget", work.forget, mean_loss, weight=-self.settings.alpha, forgets=True)
+        return [ascent, *(Term(name, rows, mean_loss) for name, rows in _others(work).items())]
 
     def mask(self) -> SaliencyMask:
-        sets = [self.work.forget, *self._others.values()]
+        sets = [self.work.forget, *_others(self.work).values()]
         forget, *others = [fisher_of_rows(self.work.parameters, rows) for rows in sets]
         return saliency_mask(forget, others, self.settings.mask)
+
+
+def _others(work: Work) -> dict[str, Rows]:
+    """Everything that must stay, the forget people by name included."""
+    by_name = {"forget_by_name": work.forget_by_name} if work.settings.scope == "full" else {}
+    return {**by_name, **work.preserved}

@@ -7,7 +7,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from unsee.settings import UnlearnSettings
-from unsee.unlearning.method import Method, Term
+from unsee.unlearning.method import Method, Term, Work
 from unsee.unlearning.references import AnswerLosses
 from unsee.mllm.rows import Outputs
 
@@ -25,11 +25,11 @@ class Npo(Method[Settings]):
 
     Settings = Settings
 
-    def terms(self) -> Sequence[Term]:
-        reference = AnswerLosses.of(self.work.forget_seen_by(self.settings.reference))
+    def terms(self, work: Work) -> Sequence[Term]:
+        reference = AnswerLosses.of(work.forget_seen_by(self.settings.reference))
 
         def loss(outputs: Outputs) -> Tensor:
             log_ratio = reference(outputs) - outputs.answer_losses
             return outputs.mean(-2 / self.settings.beta * F.logsigmoid(-self.settings.beta * log_ratio))
 
-        return [Term("forget", self.work.forget, loss, forgets=True)]
+        return [Term("forget", work.forget, loss, forgets=True)]

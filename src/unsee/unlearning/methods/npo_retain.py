@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from unsee.unlearning.method import Term
+from unsee.unlearning.method import Term, Work
 from unsee.unlearning.methods.npo import Npo
 
 
 class NpoRetain(Npo):
     """NPO on forget portraits, cross-entropy on what must stay."""
 
-    def terms(self) -> Sequence[Term]:
-        return [*super().terms(), *self.retain_terms()]
+    def terms(self, work: Work) -> Sequence[Term]:
+        return [*super().terms(work), *self.retain_terms(work)]

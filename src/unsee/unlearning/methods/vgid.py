@@ -12,7 +12,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from unsee.settings import UnlearnSettings
-from unsee.unlearning.method import Method, Term
+from unsee.unlearning.method import Method, Term, Work
 from unsee.unlearning.references import kl_term
 from unsee.mllm.rows import Portraits
 
@@ -37,20 +37,18 @@ class Vgid(Method[Settings]):
 
     Settings = Settings
 
-    def terms(self) -> Sequence[Term]:
+    def terms(self, work: Work) -> Sequence[Term]:
         s = self.settings
-        forget = kl_term("forget", self.work.forget, *self.teachers(), weight=s.forget_weight, forgets=True)
-        kept = self.work.preserved.items()
+        forget = kl_term("forget", work.forget, *self.teachers(work), weight=s.forget_weight, forgets=True)
+        kept = work.preserved.items()
         return [forget, *(kl_term(name, rows, rows, weight=s.retain_weight) for name, rows in kept)]
 
-    def teachers(self) -> list[Portraits]:
+    def teachers(self, work: Work) -> list[Portraits]:
         """The forget portraits as the teacher meets them, once per draw of the noise."""
         draws = self.settings.draws if self.settings.noise != "none" else 1
-        return [self._teacher(torch.Generator().manual_seed(self.settings.seed + draw)) for draw in range(draws)]
+        return [self._teacher(work, torch.Generator().manual_seed(self.settings.seed + draw)) for draw in range(draws)]
 
-    def _teacher(self, generator: torch.Generator) -> Portraits:
-        work = self.work
-
+    def _teacher(self, work: Work, generator: torch.Generator) -> Portraits:
         def see(images: Sequence[str]) -> Tensor:
             return work.mllm.features(self._noised(work.bank.pixels(images), generator))
 

@@ -7,16 +7,19 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 from torch import Tensor
 
 from unsee.pruning import choose_neurons, pruned_entries, zero_neurons
 from unsee.settings import Scope, ThresholdSettings, UnlearnSettings
 from unsee.statistics.importance import mean_absolute_activation, unlearning_importance
-from unsee.unlearning.method import FEATURE_BATCH, Method, Term
+from unsee.unlearning.method import FEATURE_BATCH, Method, Term, Work
 from unsee.unlearning.references import reference_features
 from unsee.mllm.rows import Outputs, mean_loss
 from unsee.unlearning.saliency import SaliencyMask, saliency_mask
+
+
+SETS = ("forget_vqa", "retain_vqa")  # by name, the tower does not run
 
 
 class Settings(UnlearnSettings):
@@ -30,7 +33,7 @@ class Settings(UnlearnSettings):
     alpha: float = Field(gt=0)
     beta: float = Field(ge=0)
     mask: ThresholdSettings | None
-    bound: float | Literal["none"]
+    bound: PositiveFloat | Literal["none"]
     order: Literal["prune_then_mask", "mask_then_prune", "parallel", "never"] = "prune_then_mask"
 
 
@@ -39,16 +42,16 @@ class VisualKnowledgeDistillation(Method[Settings]):
 
     Settings = Settings
 
-    def terms(self) -> Sequence[Term]:
-        terms = [Term("forget", self.work.forget, self._bounded, -self.settings.alpha, forgets=True)]
-        terms += self.retain_terms()
+    def terms(self, work: Work) -> Sequence[Term]:
+        terms = [Term("forget", work.forget, self._bounded, -self.settings.alpha, forgets=True)]
+        terms += self.retain_terms(work)
         if self.settings.beta > 0:
-            teacher = reference_features(self.work.retain)
+            teacher = reference_features(work.retain)
 
             def distance(outputs: Outputs) -> Tensor:
                 return distillation_loss(outputs.features, torch.stack([teacher[image] for image in outputs.keys]))
 
-            terms.append(Term("vkd", self.work.retain, distance, self.settings.beta))
+            terms.append(Term("vkd", work.retain, distance, self.settings.beta))
         return terms
 
     def _bounded(self, outputs: Outputs) -> Tensor:
@@ -61,7 +64,9 @@ class VisualKnowledgeDistillation(Method[Settings]):
     def mask(self) -> SaliencyMask | None:
         if self.settings.mask is None:
             return None
-        return saliency_mask(self.work.fisher["forget_vqa"], [self.work.fisher["retain_vqa"]], self.settings.mask)
+        tunable = self.work.parameters
+        forget, retain = ({n: f[n] for n in tunable if n in f} for f in map(self.work.fisher.__getitem__, SETS))
+        return saliency_mask(forget, [retain], self.settings.mask)
 
     def before(self) -> Mapping[str, Tensor]:
         self._vanilla = {name: p.detach().clone() for name, p in self._pruned_parameters().items()}

@@ -1,0 +1,51 @@
+"""Building the base model replaces an earlier build, and nothing else."""
+
+import re
+
+import pytest
+
+from unsee.benchmark import embedded
+from unsee.errors import UserError
+from unsee.mllm import base_model, checkpoint
+from unsee.mllm.base_model import BUILD_FACTS, build
+
+
+@pytest.fixture
+def reduced(monkeypatch):
+    """One step of each training, on few portraits."""
+    for name in ("TOWER_STEPS", "STEPS"):
+        monkeypatch.setattr(base_model, name, 1)
+    monkeypatch.setattr(base_model, "FACES", 16)
+    monkeypatch.setattr(base_model, "BATCH", 8)
+    monkeypatch.setattr(embedded, "REALWORLD_VIEWS", 2)
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    """Any training fails at once."""
+    monkeypatch.setattr(base_model, "FACES", -1)
+
+
+def test_a_directory_of_something_else_is_refused_before_training_and_left_alone(tmp_path, no_training):
+    (tmp_path / "letter.txt").write_text("dear diary")
+    with pytest.raises(UserError, match=re.escape(f"--out {tmp_path} is not empty and holds no {BUILD_FACTS}")):
+        build(tmp_path)
+    assert (tmp_path / "letter.txt").read_text() == "dear diary"
+
+
+def test_a_file_in_the_way_is_refused_before_training_and_left_alone(tmp_path, no_training):
+    (tmp_path / "base").write_text("mine")
+    with pytest.raises(UserError, match="is a file; give a directory"):
+        build(tmp_path / "base")
+    assert (tmp_path / "base").read_text() == "mine"
+
+
+def test_an_earlier_build_is_replaced_whole(tmp_path, reduced):
+    out = tmp_path / "deep" / "base"
+    out.mkdir(parents=True)
+    (out / BUILD_FACTS).write_text("{}")
+    (out / "old.safetensors").write_text("old")
+    build(out)
+    assert not (out / "old.safetensors").exists()
+    assert checkpoint.load_full(out).model.config.model_type == "llava"
+    assert [path.name for path in out.parent.iterdir()] == ["base"]

@@ -1,0 +1,132 @@
+"""The headline says what was found: neither more than was measured, nor less than the worst of it."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures import Accuracies, Reported, reported
+from test_page import text
+
+FACES = Accuracies(0.26, 0.96, 0.97)
+
+
+def checks(run: Reported) -> dict[str, dict[str, Any]]:
+    return {check["name"]: check for check in run.summary["verdict"]["checks"]}
+
+
+def test_what_meets_every_requirement_is_no_longer_recognised(success: Reported) -> None:
+    verdict = success.summary["verdict"]
+    assert verdict["status"] == "not_recognised"
+    assert verdict["headline"] == "6 people are no longer recognised in photographs"
+    assert list(checks(success)) == [
+        "forget/vqa/heldout_accuracy",
+        "forget/vqa/accuracy",
+        "retain/vqa/heldout_accuracy",
+        "realworld/vqa/heldout_accuracy",
+        "retain/qa_with_face/accuracy",
+        "relearning",
+    ]
+    assert all(check["passed"] and not check["uncertain"] for check in verdict["checks"])
+
+
+def test_the_page_shows_the_verdict_of_the_summary(failure: Reported) -> None:
+    words = text(failure.html)
+    assert f'<h1 class="{failure.summary["verdict"]["status"]}">' in failure.html
+    assert failure.summary["verdict"]["headline"] in words
+    assert all(check["requirement"] in words and check["measured"] in words for check in checks(failure).values())
+
+
+@pytest.mark.parametrize("name", ["success", "failure", "one_person", "one_person_compared"])
+def test_what_is_still_answered_by_name_is_said(name: str, request: pytest.FixtureRequest) -> None:
+    run: Reported = request.getfixturevalue(name)
+    known = f"{100 * run.summary['models']['unlearned']['forget/qa/accuracy']:.0f} %"
+    sentence = f"Asked by name, it still answers {known} of the questions about them"
+    assert f"{sentence}; only the face was to be forgotten." in text(run.html)
+
+
+def test_without_an_attack_nobody_says_that_it_would_be_withstood(one_person_compared: Reported) -> None:
+    assert one_person_compared.summary["verdict"]["status"] == "attack_not_measured"
+    assert one_person_compared.summary["verdict"]["headline"] == (
+        "Ada Moss is no longer recognised in photographs; whether that withstands an attack was not measured"
+    )
+    attack = checks(one_person_compared)["relearning"]
+    assert (attack["passed"], attack["value"]) == (None, None)
+    assert "10 people are needed" in attack["reason"]
+
+
+def test_one_person_has_measured_requirements_without_interval(one_person_compared: Reported) -> None:
+    check = checks(one_person_compared)["forget/vqa/heldout_accuracy"]
+    assert (check["passed"], check["low"], check["high"], check["uncertain"]) == (True, None, None, False)
+    assert "0 points above one person: no interval over people can be given" in text(one_person_compared.html)
+
+
+@pytest.mark.parametrize(
+    ("unlearned", "relearned", "status", "ending"),
+    [
+        (FACES, 0.7, "recoverable", ", but recognition can be brought back"),
+        (Accuracies(0.26, 0.8, 0.97), 0.4, "others_degraded", ", but others are known less well"),
+        (
+            Accuracies(0.26, 0.8, 0.97), 0.7, "recoverable_and_others_degraded",
+            ", but others are known less well and recognition can be brought back",
+        ),
+        (
+            Accuracies(0.26, 0.8, 0.97), None, "others_degraded",
+            ", but others are known less well; whether that withstands an attack was not measured",
+        ),
+    ],
+)  # fmt: skip
+def test_every_finding_is_named(
+    unlearned: Accuracies, relearned: float | None, status: str, ending: str, tmp_path: Path
+) -> None:
+    verdict = reported(tmp_path, unlearned=unlearned, relearned=relearned).summary["verdict"]
+    assert verdict["status"] == status
+    assert verdict["headline"] == f"6 people are no longer recognised in photographs{ending}"
+
+
+def test_what_was_not_forgotten_does_not_hide_the_rest(failure: Reported) -> None:
+    assert failure.summary["verdict"]["status"] == "not_forgotten"
+    assert failure.summary["verdict"]["headline"] == (
+        "6 people are not forgotten as asked; others are known less well and recognition can be brought back"
+    )
+
+
+@pytest.mark.parametrize(
+    ("training", "words"),
+    [
+        (0.9, "on photographs of them used in training, 63.9 points above: it still knows them."),
+        (0.0, "on photographs of them used in training, 25 points below: answering worse than a stranger would"),
+    ],
+)
+def test_photographs_used_in_training_count_as_well(training: float, words: str, tmp_path: Path) -> None:
+    run = reported(tmp_path, unlearned=Accuracies(0.26, 0.96, 0.97, forget_training=training))
+    assert run.summary["verdict"]["status"] == "not_forgotten"
+    assert checks(run)["forget/vqa/heldout_accuracy"]["passed"] is True
+    assert checks(run)["forget/vqa/accuracy"]["passed"] is False
+    assert words in text(run.html)
+
+
+def test_an_interval_across_the_limit_is_uncertain(tmp_path: Path) -> None:
+    run = reported(tmp_path, sizes={"forget": 12, "retain": 9, "realworld": 3}, unlearned=Accuracies(0.28, 0.96, 0.97))
+    check = checks(run)["forget/vqa/heldout_accuracy"]
+    assert check["passed"] is True
+    assert check["low"] < -check["limit"] < check["value"] < check["limit"] < check["high"]
+    assert check["uncertain"] is True
+    words = text(run.html)
+    assert re.search(r"2\.8 points above 95 % interval -\d\.\d to \+\d+\.\d, across the limit met uncertain", words)
+    assert "With so few people that is uncertain: the interval reaches across the limit." in words
+
+
+def test_too_little_to_forget_is_undecided(tmp_path: Path) -> None:
+    run = reported(tmp_path, vanilla=Accuracies(0.3, 0.9, 0.9))
+    assert run.summary["verdict"]["status"] == "undecided"
+    assert run.summary["verdict"]["headline"] == (
+        "This run cannot say whether 6 people are still recognised in photographs"
+    )
+
+
+def test_the_verdict_can_be_read_by_programs(one_person: Reported) -> None:
+    """No NaN or infinity, which JSON does not have."""
+    told = json.dumps(one_person.summary["verdict"], allow_nan=False)
+    assert json.loads(told)["status"] == "undecided"
