@@ -86,11 +86,16 @@ def unlearning(
         chosen = prune(settings=settings["prune"], statistics=statistics, code_digest=code_digest)
         pruning = _light(chosen).outputs["pruning"]
         unlearn_task = unlearn(
-            settings=settings["unlearn"], vanilla=vanilla, statistics=statistics, pruning=pruning, **common
+            settings=settings["unlearn"],
+            vanilla=vanilla,
+            retrained=retrained,
+            statistics=statistics,
+            pruning=pruning,
+            **common,
         )
         unlearned = _heavy(unlearn_task).outputs["model"]
 
-        evaluations = {}
+        evaluations, attacks = {}, {}
         for name, models in {
             "vanilla": {"model": vanilla},
             "retrained": {"model": retrained},
@@ -99,11 +104,9 @@ def unlearning(
             evaluate_task = evaluate(name=name, settings=settings["evaluation"], **models, **common)
             evaluate_task.set_display_name(f"evaluate-{name}")
             evaluations[f"{name}_evaluation"] = _heavy(evaluate_task).outputs["evaluation"]
-        attack = relearn_attack(
-            settings=settings["relearn"], unlearned=unlearned, vanilla=vanilla, retrained=retrained, **common
-        )
-        relearning = _heavy(attack).outputs["relearning"]
-
+            attack_task = relearn_attack(name=name, settings=settings["relearn"], **models, **common)
+            attack_task.set_display_name(f"relearn-{name}")
+            attacks[f"{name}_relearning"] = _heavy(attack_task).outputs["relearning"]
         report_task = report(
             settings=settings["sections"],
             forget=forget,
@@ -113,8 +116,8 @@ def unlearning(
             unlearned=unlearned,
             statistics=statistics,
             pruning=pruning,
-            relearning=relearning,
             **evaluations,
+            **attacks,
         )
         summary = _light(report_task, cached=False).outputs["summary"]
         registration = register(preset=preset, vanilla=vanilla, unlearned=unlearned, summary=summary)

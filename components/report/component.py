@@ -17,7 +17,9 @@ def report(
     vanilla_evaluation: Input[Artifact],
     retrained_evaluation: Input[Artifact],
     unlearned_evaluation: Input[Artifact],
-    relearning: Input[Artifact],
+    vanilla_relearning: Input[Artifact],
+    retrained_relearning: Input[Artifact],
+    unlearned_relearning: Input[Artifact],
     summary: Output[Artifact],
     page: Output[HTML],
     metrics: Output[Metrics],
@@ -36,7 +38,9 @@ def report(
         vanilla_evaluation: Scores and predictions of vanilla.
         retrained_evaluation: Scores and predictions of the reference.
         unlearned_evaluation: Scores and predictions of the unlearned model.
-        relearning: Outcome of the relearning attack.
+        vanilla_relearning: Outcome of the relearning attack on vanilla, a control.
+        retrained_relearning: The same on the reference, a control.
+        unlearned_relearning: The same on the unlearned model.
 
     Returns:
         summary: summary.json and report.html.
@@ -49,8 +53,10 @@ def report(
     from unsee.steps.component import paths, running
 
     inputs = paths(benchmark=benchmark, vanilla=vanilla, retrained=retrained, unlearned=unlearned)
-    inputs |= paths(statistics=statistics, pruning=pruning, relearning=relearning, out=summary)
+    inputs |= paths(statistics=statistics, pruning=pruning, out=summary)
     scores = paths(vanilla=vanilla_evaluation, retrained=retrained_evaluation, unlearned=unlearned_evaluation)
+    attacks = paths(vanilla=vanilla_relearning, retrained=retrained_relearning, unlearned=unlearned_relearning)
+    given = {"forget": forget, "settings": settings, "evaluations": scores, "relearning": attacks}
     with running("report", metrics) as step:
-        step.show(report.run(**inputs, forget=forget, settings=settings, evaluations=scores, tracker=step.tracker))
+        step.show(report.run(**inputs, **given, tracker=step.tracker))
         shutil.copyfile(f"{summary.path}/report.html", page.path)

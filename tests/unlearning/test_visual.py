@@ -6,7 +6,7 @@ from float64_pixels import see_in_float64
 
 from unsee.bench import plain
 from unsee.mllm.rows import ImageBank
-from unsee.unlearning.visual import FrozenPrefix, Portraits, augmented
+from unsee.mllm.rows import FrozenPrefix, Portraits, augmented
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def relative(found, expected):
 @pytest.mark.parametrize("start", [0, 2, 4])
 def test_features_through_cached_layers_equal_the_live_forward(llava, portraits, start):
     source = FrozenPrefix(llava, portraits.bank.pixels, start)
-    images = portraits.images
+    images = portraits.keys
     source.fill(images, batch=4)
     expected = llava.features(portraits.bank.pixels(images[1:3]))
     assert relative(source.features(images[1:3]), expected) <= 1e-12
@@ -39,23 +39,23 @@ def test_features_through_cached_layers_equal_the_live_forward(llava, portraits,
 
 def test_features_follow_the_layers_that_are_tuned(llava, portraits):
     source = FrozenPrefix(llava, portraits.bank.pixels, 2)
-    source.fill(portraits.images, batch=4)
-    before = source.features(portraits.images[:1])
+    source.fill(portraits.keys, batch=4)
+    before = source.features(portraits.keys[:1])
     with torch.no_grad():
         llava.tower_mlps()[2].outgoing.weight.mul_(1.5)
-    after = source.features(portraits.images[:1])
-    assert relative(after, llava.features(portraits.bank.pixels(portraits.images[:1]))) <= 1e-12
+    after = source.features(portraits.keys[:1])
+    assert relative(after, llava.features(portraits.bank.pixels(portraits.keys[:1]))) <= 1e-12
     assert relative(after, before) > 1e-3
 
 
 def test_the_teacher_s_features_are_the_model_s_at_that_time_and_stay(llava, portraits):
     source = FrozenPrefix(llava, portraits.bank.pixels, 2)
-    source.fill(portraits.images, batch=4)
-    live = llava.features(portraits.bank.pixels(portraits.images)).detach()
-    teacher = source.snapshot(portraits.images, batch=4)
+    source.fill(portraits.keys, batch=4)
+    live = llava.features(portraits.bank.pixels(portraits.keys)).detach()
+    teacher = source.snapshot(portraits.keys, batch=4)
     with torch.no_grad():
         llava.tower_mlps()[3].outgoing.weight.zero_()
-    assert list(teacher) == portraits.images
+    assert list(teacher) == portraits.keys
     assert relative(torch.stack(list(teacher.values())), live) <= 1e-12
     assert not any(features.requires_grad for features in teacher.values())
 
@@ -68,25 +68,25 @@ def test_images_are_cached_once(llava, portraits):
         return portraits.bank.pixels(images)
 
     source = FrozenPrefix(llava, pixels, 2)
-    source.fill(portraits.images[:4], batch=3)
-    source.fill(portraits.images, batch=3)
-    assert seen == portraits.images
+    source.fill(portraits.keys[:4], batch=3)
+    source.fill(portraits.keys, batch=3)
+    assert seen == portraits.keys
 
 
 def test_portraits_are_the_people_s_training_images_with_all_their_training_questions(
     portraits, small_benchmark, people
 ):
     expected = [q for q in small_benchmark.select(role="train", modality="vqa") if q.entity_id in people]
-    assert portraits.images == list(dict.fromkeys(q.image for q in expected))
-    assert len(portraits.images) == 6
+    assert portraits.keys == list(dict.fromkeys(q.image for q in expected))
+    assert len(portraits.keys) == 6
     assert sum(len(rows) for rows in portraits.rows.values()) == len(expected)
     heldout = {q.image for q in small_benchmark.select(view="heldout")}
-    assert not heldout & set(portraits.images)
+    assert not heldout & set(portraits.keys)
 
 
 def test_losses_and_token_counts_equal_the_plain_ones(llava, portraits):
     portraits.rows = {image: rows[: 2 + i] for i, (image, rows) in enumerate(portraits.rows.items())}
-    images = portraits.images[:2]
+    images = portraits.keys[:2]
     with torch.no_grad():
         pixels = portraits.bank.pixels(images)
         outputs = portraits.forward(images, llava.features(pixels))
@@ -100,7 +100,7 @@ def test_losses_and_token_counts_equal_the_plain_ones(llava, portraits):
 
 
 def test_a_version_of_a_portrait_is_the_same_in_every_batch_and_differs_a_little_from_the_others(portraits):
-    bank, images = portraits.bank, portraits.images
+    bank, images = portraits.bank, portraits.keys
     assert torch.equal(augmented(bank, 0, 0)(images), bank.pixels(images))
     first, second = augmented(bank, 0, 1), augmented(bank, 0, 2)
     together = first(images)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from unsee.unlearning.visual import Outputs, mean_loss
+from unsee.mllm.rows import Outputs, mean_loss
 from unsee.unlearning.vkd import Vkd, distillation_loss
 
 WEIGHTS = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]])

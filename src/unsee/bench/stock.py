@@ -19,14 +19,14 @@ from unsee.bench import plain
 from unsee.bench.ours import Statistics
 from unsee.bench.workloads import Workload
 from unsee.evaluation.asking import Asked
-from unsee.mllm.rows import ImageBank
+from unsee.mllm.rows import ImageBank, Portraits
 from unsee.mllm.prompts import Rendered
 from unsee.pruning import pruned_entries, zero_neurons
 from unsee.statistics.importance import Importance
 from unsee.training import Optimisation, Training, clip
-from unsee.unlearning.trainer import image_batches, only_tunable
-from unsee.unlearning.visual import Portraits
-from unsee.unlearning.vkd import distillation_loss
+from unsee.unlearning.trainer import batch, only_tunable
+from unsee.unlearning.saliency import saliency_mask
+from unsee.unlearning.methods.vkd import SETS, Settings
 
 TEXT_ROWS = 32
 
@@ -64,12 +64,13 @@ class Stock:
         self.mllm.language_model.set_attn_implementation("sdpa")
         self.teacher = copy.deepcopy(self.mllm.model).requires_grad_(False)
         self.bank = ImageBank(self.mllm, workload.benchmark)
-        self.forget = Portraits(self.mllm, self.bank, workload.benchmark, workload.request.forget)
-        self.retain = Portraits(self.mllm, self.bank, workload.benchmark, workload.request.retain)
+        self.forget, self.retain = workload.work().forget, workload.work().retain
         by_name = workload.benchmark.select(role="train", modality="qa")
         self.texts = [self.mllm.prompter.trained(q.prompt, q.answer, image=False) for q in by_name]
         self.parameters = self.mllm.visual_parameters(self.settings.layers)
-        self.salient = {name: mask.unpack() for name, mask in workload.mask.masks.items()}
+        forget, retain = (workload.fisher[name] for name in SETS)
+        mask = saliency_mask(forget, [retain], self.settings.mask)
+        self.salient = {name: packed.unpack() for name, packed in mask.masks.items()}
         self.frozen_entries = pruned_entries(self.mllm, workload.pruned)
         zero_neurons(self.mllm, workload.pruned)
 
@@ -87,10 +88,11 @@ class Stock:
 
     @property
     def _steps(self) -> int:
-        return -(-len(self.forget.images) // self.settings.batch_forget_images)
+        return -(-len(self.forget.keys) // self.settings.batch_forget_images)
 
     def _step(self, step: int) -> dict[str, float]:
-        forget_images, retain_images = image_batches(self.settings, self.forget.images, self.retain.images, step)
+        forget_images = batch(self.forget, self.settings.seed, step, self._steps, once=True)
+        retain_images = batch(self.retain, self.settings.seed, step, self._steps, once=False)
         forgetting = self._pass(self.forget, forget_images, distilled=False)
         ascent = _take_gradients(self.parameters)
         preserving = self._pass(self.retain, retain_images, distilled=True)
@@ -124,8 +126,7 @@ class Stock:
         """||f - t||^2 / ||t||^2 of each row, t from the live teacher."""
         with torch.no_grad():
             teacher = torch.stack(list(self.teacher.get_image_features(pixels).pooler_output))
-        pairs = zip(features.split(1), teacher.split(1), strict=True)
-        return torch.stack([distillation_loss(f, t) for f, t in pairs])
+        return (features - teacher).square().flatten(1).sum(dim=1) / teacher.square().flatten(1).sum(dim=1)
 
     def _text_losses(self, texts: Sequence[Rendered]) -> float:
         """Mean loss of questions by name: no gradient reaches a tunable tensor."""
@@ -168,7 +169,7 @@ class Stock:
         only_tunable(self.mllm.model, parameters)
         self.mllm.model.zero_grad()
         squares = {name: torch.zeros_like(p) for name, p in parameters.items()}
-        images = self.forget.images
+        images = self.forget.keys
         with self._activations() as activations:
             for image in images:
                 self._pass(self.forget, [image], distilled=False)

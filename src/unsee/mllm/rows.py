@@ -131,6 +131,7 @@ class Portraits(Rows):
                 by_person[question.entity_id][question.image] = None
                 rows[question.image].append(_rendered(mllm, question, instruction))
         super().__init__(mllm, rows, see or (lambda images: mllm.features(bank.pixels(images))), batch)
+        self.bank = bank
         self.by_person = {person: tuple(images) for person, images in by_person.items()}
 
 

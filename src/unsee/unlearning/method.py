@@ -69,9 +69,13 @@ class Work:
             return self.mllm.visual_parameters(self.settings.layers)
         return dict(self.mllm.model.named_parameters())
 
+    def see(self, images: Sequence[str]) -> Tensor:
+        """Projector output [B, N, D] of this version of the portraits."""
+        return self._see(images)
+
     @cached_property
-    def see(self) -> See:
-        """Looks at this version of the portraits, through the cached outputs of frozen tower layers if there are any."""
+    def _see(self) -> See:
+        """Through the cached outputs of frozen tower layers, if there are any; filled at the first look."""
         pixels = augmented(self.bank, self.settings.seed, self.version)
         if self.settings.scope == "full":
             return lambda images: self.mllm.features(pixels(images))

@@ -136,7 +136,8 @@ class Unlearning:
         epoch = step // self.steps_per_epoch
         for (side, _), terms in self._forwards[epoch % len(self.terms)].items():
             if side == forgets:
-                self._accumulate(terms, self.batch(terms[0].rows, step, once=forgets), losses)
+                keys = batch(terms[0].rows, self.settings.seed, step, self.steps_per_epoch, once=forgets)
+                self._accumulate(terms, keys, losses)
         gradients = {name: p.grad for name, p in self.parameters.items() if p.grad is not None}
         for parameter in self.parameters.values():
             parameter.grad = None
@@ -153,15 +154,6 @@ class Unlearning:
             for term, value in zip(terms, values, strict=True):
                 losses[f"{term.name}_loss"] += share * float(value.detach())
 
-    def batch(self, rows: Rows, step: int, *, once: bool) -> list[str]:
-        """The rows of a step, in an order that depends on the seed and the step alone. once: at most once an epoch."""
-        epoch, index = divmod(step, self.steps_per_epoch)
-        rng = np.random.default_rng([self.settings.seed, epoch])
-        needed = (index + 1) * rows.batch
-        passes = 1 if once else -(-needed // len(rows.keys))
-        drawn = [key for _ in range(passes) for key in rng.permutation(rows.keys).tolist()]
-        return drawn[index * rows.batch : needed]
-
     def _restrain(self, gradients: Gradients, *, masked: bool) -> None:
         """Mask, hold frozen entries, clip (Eq. 5)."""
         for name, gradient in gradients.items():
@@ -171,3 +163,13 @@ class Unlearning:
                 gradient.masked_fill_(self.frozen_entries[name], 0)
         if gradients:
             clip(list(gradients.values()), self.settings.clip)
+
+
+def batch(rows: Rows, seed: int, step: int, steps_per_epoch: int, *, once: bool) -> list[str]:
+    """The keys of a step's rows, in an order that depends on seed and step alone. once: at most once an epoch."""
+    epoch, index = divmod(step, steps_per_epoch)
+    rng = np.random.default_rng([seed, epoch])
+    needed = (index + 1) * rows.batch
+    passes = 1 if once else -(-needed // len(rows.keys))
+    drawn = [key for _ in range(passes) for key in rng.permutation(rows.keys).tolist()]
+    return drawn[index * rows.batch : needed]
