@@ -85,7 +85,8 @@ class UnlearnSettings(Section):
 
     least_steps: with few portraits to forget, epochs are repeated up to so many steps. versions: of each portrait, as
     it is and augmented, an epoch each in turn. micro_batch_images: how many images go through the model at once, which
-    changes speed and memory, not the result.
+    changes speed and memory, not the result. decay: the last share of the steps, over which the learning rate falls to
+    zero.
     """
 
     method: Literal["vkd"]
@@ -102,6 +103,7 @@ class UnlearnSettings(Section):
     batch_retain_images: PositiveInt
     micro_batch_images: PositiveInt
     learning_rate: float = Field(gt=0)
+    decay: float = Field(ge=0, le=1)
     clip: float = Field(gt=0)
     threads: PositiveInt
     seed: Seed

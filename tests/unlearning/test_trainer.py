@@ -29,7 +29,7 @@ def unlearn_settings(**changes):
         "method": "vkd", "alpha": ALPHA, "beta": BETA, "mask": {"fraction": 0.5}, "mask_on": "forget_gradient",
         "bound": "none", "layers": 2, "epochs": 1, "least_steps": 1, "versions": 1,
         "batch_forget_images": 2, "batch_retain_images": 2,
-        "micro_batch_images": 8, "learning_rate": LEARNING_RATE, "clip": 0.5, "threads": 1,
+        "micro_batch_images": 8, "learning_rate": LEARNING_RATE, "clip": 0.5, "decay": 0.0, "threads": 1,
         "seed": 0,
     }  # fmt: skip
     return UnlearnSettings(**{**values, **changes})

@@ -62,7 +62,7 @@ class Unlearning:
         """Fine-tune in place. Raises UserError if a mask matches no live tensor, TrainingFailure on NaN."""
         require_live(self.mask, self.parameters)
         only_tunable(self.forget.mllm.model, self.parameters)
-        rule = Optimisation(self.steps, self.settings.learning_rate, warmup=WARMUP)
+        rule = Optimisation(self.steps, self.settings.learning_rate, warmup=WARMUP, decay=self.settings.decay)
         training = Training(
             self.parameters, self.gradients, rule, "unlearning", checkpoints=self.checkpoints, tracker=self.tracker
         )
