@@ -283,3 +283,11 @@ def test_clip_bounds_the_joint_norm(largest, scale):
     assert clip(gradients, largest) == 5.0
     assert gradients[0].tolist() == [3.0 * scale, 0.0]
     assert gradients[1].tolist() == [[4.0 * scale]]
+
+
+def test_the_learning_rate_warms_up_holds_and_falls_to_zero_at_the_end():
+    rule = Optimisation(steps=20, learning_rate=1.0, warmup=4, decay=0.5)
+    rates = [rule.rate(step) for step in range(20)]
+    assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert rates[4:11] == [1.0] * 7
+    assert rates[11:] == pytest.approx([0.9 - 0.1 * i for i in range(9)])

@@ -90,6 +90,7 @@ class UnlearnSettings(Section):
     projector, or everything. least_steps: with few portraits to forget, epochs are repeated up to so many steps.
     versions: of each portrait, as it is and augmented, an epoch each in turn. batch_people: people by name per step.
     micro_batch_images: how many images go through the model at once, which changes speed and memory, not the result.
+    decay: the last share of the steps, over which the learning rate falls to zero.
     mask_on: whether a saliency mask restrains the forgetting gradient alone (Eq. 5) or the whole update. clip: largest
     norm of the forgetting and of the preserving gradient, each on its own.
     """
@@ -105,6 +106,7 @@ class UnlearnSettings(Section):
     batch_people: PositiveInt
     micro_batch_images: PositiveInt
     learning_rate: float = Field(gt=0)
+    decay: float = Field(ge=0, le=1)
     mask_on: Literal["forget_gradient", "update"]
     clip: float = Field(gt=0)
     threads: PositiveInt

@@ -87,20 +87,23 @@ class Checkpoints:
 
 @dataclass(frozen=True)
 class Optimisation:
-    """How long and how fast. `cosine`: to 2 % after a linear warm-up, else constant."""
+    """How long and how fast, after a linear warm-up. cosine: to 2 %, else constant. decay: the last share of the steps,
+    over which the learning rate falls to zero on a line."""
 
     steps: int
     learning_rate: float
     weight_decay: float = 0.0
     warmup: int = 0
     cosine: bool = False
+    decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.98)
 
     def rate(self, step: int) -> float:
         """Learning rate of a step, counted from 0."""
         warm = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
-        decay = 0.02 + 0.98 * (1 + math.cos(math.pi * step / self.steps)) / 2 if self.cosine else 1.0
-        return self.learning_rate * warm * decay
+        curve = 0.02 + 0.98 * (1 + math.cos(math.pi * step / self.steps)) / 2 if self.cosine else 1.0
+        fall = min(1.0, (self.steps - step) / (self.steps * self.decay)) if self.decay else 1.0
+        return self.learning_rate * warm * curve * fall
 
 
 @dataclass

@@ -42,7 +42,7 @@ def test_success_is_said_in_plain_words(success: Reported) -> None:
 
 def test_failure_is_said_in_plain_words(failure: Reported) -> None:
     words = text(failure.html)
-    assert "6 people are not forgotten as asked" in words
+    assert "6 people are still recognised in photographs" in words
     assert (
         "The model is now 33.3 points above the one that never saw them, and 5 points are allowed; "
         "on photographs of them used in training, 36.1 points above: it still knows them."

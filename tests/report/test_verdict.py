@@ -63,45 +63,51 @@ def test_one_person_has_measured_requirements_without_interval(one_person_compar
 
 
 @pytest.mark.parametrize(
-    ("unlearned", "relearned", "status", "ending"),
+    ("unlearned", "relearned", "findings", "ending"),
     [
-        (FACES, 0.7, "recoverable", ", but recognition can be brought back"),
-        (Accuracies(0.26, 0.8, 0.97), 0.4, "others_degraded", ", but others are known less well"),
+        (FACES, 0.7, ["recoverable"], ", but recognition can be brought back"),
+        (Accuracies(0.26, 0.8, 0.97), 0.4, ["others_degraded"], ", but others are known less well"),
         (
-            Accuracies(0.26, 0.8, 0.97), 0.7, "recoverable_and_others_degraded",
+            Accuracies(0.26, 0.8, 0.97), 0.7, ["others_degraded", "recoverable"],
             ", but others are known less well and recognition can be brought back",
         ),
         (
-            Accuracies(0.26, 0.8, 0.97), None, "others_degraded",
+            Accuracies(0.26, 0.8, 0.97), None, ["others_degraded"],
             ", but others are known less well; whether that withstands an attack was not measured",
         ),
     ],
 )  # fmt: skip
 def test_every_finding_is_named(
-    unlearned: Accuracies, relearned: float | None, status: str, ending: str, tmp_path: Path
+    unlearned: Accuracies, relearned: float | None, findings: list[str], ending: str, tmp_path: Path
 ) -> None:
     verdict = reported(tmp_path, unlearned=unlearned, relearned=relearned).summary["verdict"]
-    assert verdict["status"] == status
+    assert (verdict["status"], verdict["findings"]) == ("flawed", findings)
     assert verdict["headline"] == f"6 people are no longer recognised in photographs{ending}"
 
 
 def test_what_was_not_forgotten_does_not_hide_the_rest(failure: Reported) -> None:
     assert failure.summary["verdict"]["status"] == "not_forgotten"
     assert failure.summary["verdict"]["headline"] == (
-        "6 people are not forgotten as asked; others are known less well and recognition can be brought back"
+        "6 people are still recognised in photographs; others are known less well and recognition can be brought back"
     )
 
 
 @pytest.mark.parametrize(
-    ("training", "words"),
+    ("training", "status", "findings", "words"),
     [
-        (0.9, "on photographs of them used in training, 63.9 points above: it still knows them."),
-        (0.0, "on photographs of them used in training, 25 points below: answering worse than a stranger would"),
+        (0.9, "not_forgotten", [], "on photographs of them used in training, 63.9 points above: it still knows them."),
+        (
+            0.0, "flawed", ["overshot"],
+            "on photographs of them used in training, 25 points below: answering worse than a stranger would",
+        ),
     ],
-)
-def test_photographs_used_in_training_count_as_well(training: float, words: str, tmp_path: Path) -> None:
+)  # fmt: skip
+def test_photographs_used_in_training_count_as_well(
+    training: float, status: str, findings: list[str], words: str, tmp_path: Path
+) -> None:
     run = reported(tmp_path, unlearned=Accuracies(0.26, 0.96, 0.97, forget_training=training))
-    assert run.summary["verdict"]["status"] == "not_forgotten"
+    verdict = run.summary["verdict"]
+    assert (verdict["status"], verdict["findings"]) == (status, findings)
     assert checks(run)["forget/vqa/heldout_accuracy"]["passed"] is True
     assert checks(run)["forget/vqa/accuracy"]["passed"] is False
     assert words in text(run.html)

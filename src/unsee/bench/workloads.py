@@ -27,7 +27,7 @@ SEED = 0
 PRUNED = 0.05
 FIRST_VIEW = "/00.png/"
 # Without a bound: past every bound, an untrained model would have no gradient.
-COMMON = ("unlearn.epochs=1", "unlearn.least_steps=1", "unlearn.versions=1", "unlearn.bound=none")
+COMMON = ("unlearn.epochs=1", "unlearn.least_steps=1", "unlearn.versions=1", "unlearn.bound=none", "unlearn.decay=0")
 
 
 @dataclass(frozen=True)

@@ -24,18 +24,16 @@ from unsee.report.wording import counted, people_phrase, percent, points
 
 BY_NAME_METRIC = "forget/qa/accuracy"
 
-Status = Literal[
-    "not_recognised",
-    "attack_not_measured",
-    "recoverable",
-    "others_degraded",
-    "recoverable_and_others_degraded",
-    "not_forgotten",
-    "undecided",
-]
+Status = Literal["not_recognised", "attack_not_measured", "flawed", "not_forgotten", "undecided"]
 """not_recognised: no requirement is unmet. attack_not_measured: the same, but no attack could be compared with its
-control. recoverable, others_degraded: no longer recognised, with what is wrong. not_forgotten: still recognised, or
-worse than a stranger. undecided: little to forget, or nothing measured."""
+control. flawed: no longer recognised, but see the findings. not_forgotten: still recognised. undecided: little to
+forget, or nothing measured."""
+
+FINDINGS = {
+    "overshot": "answers about them are worse than about strangers",
+    "others_degraded": "others are known less well",
+    "recoverable": "recognition can be brought back",
+}
 
 
 @dataclass(frozen=True)
@@ -43,19 +41,22 @@ class Verdict:
     """The headline, the sentences under it, and the checks both follow from."""
 
     status: Status
+    findings: tuple[str, ...]
     headline: str
     sentences: tuple[str, ...]
     checks: tuple[Check, ...]
 
     def told(self) -> dict[str, Any]:
-        """What `summary.json` holds of it: status, headline and checks."""
-        return {"status": self.status, "headline": self.headline, "checks": [asdict(check) for check in self.checks]}
+        """What `summary.json` holds of it."""
+        checks = [asdict(check) for check in self.checks]
+        return {"status": self.status, "findings": list(self.findings), "headline": self.headline, "checks": checks}
 
 
 def judge(run: RunInputs, summary: dict[str, Any]) -> Verdict:
     """The verdict on a run, from `summary` (`summary.build_summary`) and the paired predictions."""
     forgotten, kept, withstood = forget_checks(run, summary), loss_checks(run, summary), relearning_check(summary)
-    status = _status(forgotten, kept, withstood, summary["headroom"]["enough"])
+    findings = _findings(forgotten, kept, withstood)
+    status = _status(forgotten, findings, withstood, summary["headroom"]["enough"])
     sentences = (
         _forgetting(summary, chance(run, "forget", "vqa")),
         _distance(status, forgotten, summary),
@@ -63,8 +64,8 @@ def judge(run: RunInputs, summary: dict[str, Any]) -> Verdict:
         _keeping(run, summary),
         _attacking(summary),
     )
-    headline = _headline(run, status, kept, withstood)
-    return Verdict(status, headline, tuple(s for s in sentences if s), (*forgotten, *kept, withstood))
+    headline = _headline(run, status, findings, withstood)
+    return Verdict(status, findings, headline, tuple(s for s in sentences if s), (*forgotten, *kept, withstood))
 
 
 def chance(run: RunInputs, split: str, modality: str) -> float | None:
@@ -74,32 +75,34 @@ def chance(run: RunInputs, split: str, modality: str) -> float | None:
     return sum(1 / size for size in sizes) / len(sizes) if sizes else None
 
 
-def _status(forgotten: Sequence[Check], kept: Sequence[Check], withstood: Check, enough_headroom: bool) -> Status:
+def _findings(forgotten: Sequence[Check], kept: Sequence[Check], withstood: Check) -> tuple[str, ...]:
+    """The keys of FINDINGS that are true."""
+    unmet = {
+        "overshot": any(check.value < 0 for check in forgotten if check.passed is False and check.value is not None),
+        "others_degraded": any(check.passed is False for check in kept),
+        "recoverable": withstood.passed is False,
+    }
+    return tuple(finding for finding in FINDINGS if unmet[finding])
+
+
+def _status(forgotten: Sequence[Check], findings: Sequence[str], withstood: Check, enough_headroom: bool) -> Status:
     if not enough_headroom or forgotten[0].passed is None:
         return "undecided"
-    if _unmet(forgotten):
+    if any(check.value > 0 for check in forgotten if check.passed is False and check.value is not None):
         return "not_forgotten"
-    if withstood.passed is False:
-        return "recoverable_and_others_degraded" if _unmet(kept) else "recoverable"
-    if _unmet(kept):
-        return "others_degraded"
+    if findings:
+        return "flawed"
     return "not_recognised" if withstood.passed else "attack_not_measured"
 
 
-def _unmet(checks: Sequence[Check]) -> bool:
-    return any(check.passed is False for check in checks)
-
-
-def _headline(run: RunInputs, status: Status, kept: Sequence[Check], withstood: Check) -> str:
+def _headline(run: RunInputs, status: Status, findings: Sequence[str], withstood: Check) -> str:
     who = people_phrase(run)
     are = "is" if len(run.request.forget) == 1 else "are"
-    found = ["others are known less well"] if _unmet(kept) else []
-    found += ["recognition can be brought back"] if withstood.passed is False else []
-    wrong = " and ".join(found)
+    wrong = " and ".join(FINDINGS[finding] for finding in findings)
     if status == "undecided":
         parts = [f"This run cannot say whether {who} {are} still recognised in photographs", wrong]
     elif status == "not_forgotten":
-        parts = [f"{who} {are} not forgotten as asked", wrong]
+        parts = [f"{who} {are} still recognised in photographs", wrong]
     else:
         parts = [f"{who} {are} no longer recognised in photographs{', but ' if wrong else ''}{wrong}"]
         parts += ["whether that withstands an attack was not measured"] if withstood.passed is None else []

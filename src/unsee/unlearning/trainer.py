@@ -101,7 +101,7 @@ class Unlearning:
         if self.mask is not None:
             require_live(self.mask, self.parameters)
         only_tunable(self.model, self.parameters)
-        rule = Optimisation(self.steps, self.settings.learning_rate, warmup=WARMUP)
+        rule = Optimisation(self.steps, self.settings.learning_rate, warmup=WARMUP, decay=self.settings.decay)
         training = Training(
             self.parameters, self.gradients, rule, "unlearning", checkpoints=self.checkpoints, tracker=self.tracker
         )
