@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, SerializeAsAny, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    SerializeAsAny,
+    ValidationError,
+    model_validator,
+)
 
 from unsee.errors import Problems, UserError
 
@@ -199,6 +207,11 @@ def load_settings(
     settings = _validated(values)
     _check_layers(settings)
     return settings
+
+
+def variants(preset: str) -> list[str]:
+    """The names under a preset's `methods`."""
+    return list(_read_preset(preset)["methods"])
 
 
 def _validated(values: dict[str, Any]) -> Settings:

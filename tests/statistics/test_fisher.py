@@ -5,13 +5,12 @@ import torch
 from float64_pixels import see_in_float64
 
 from unsee.bench import plain
-from unsee.mllm.rows import ImageBank
+from unsee.mllm.families import only_tunable
+from unsee.mllm.rows import ImageBank, Portraits
 from unsee.settings import ThresholdSettings
 from unsee.statistics.fisher import diagonal_fisher
 from unsee.steps.collect_statistics import linear_layers
 from unsee.unlearning.saliency import saliency_mask
-from unsee.mllm.families import only_tunable
-from unsee.mllm.rows import Portraits
 
 
 @pytest.fixture

@@ -45,7 +45,8 @@ def disturb(llava):
 def stock_logs(llava, rendered, pixels):
     """log p of every token at the answer tokens of one question [T, V], by the stock forward on a row of its own."""
     ids = torch.tensor([rendered.prompt + rendered.answers[0]])
-    logits = llava.model(input_ids=ids, pixel_values=None if pixels is None else pixels[None], use_cache=False).logits[0]
+    pixels = None if pixels is None else pixels[None]
+    logits = llava.model(input_ids=ids, pixel_values=pixels, use_cache=False).logits[0]
     return logits[len(rendered.prompt) - 1 : -1].log_softmax(dim=-1)
 
 

@@ -234,7 +234,7 @@ def test_a_run_interrupted_several_times_ends_in_the_same_bits(llava, make, tmp_
 
 
 def rows_of(keys, size):
-    return Rows(None, dict.fromkeys(keys, []), None, size)
+    return Rows(None, {key: [] for key in keys}, None, size)
 
 
 def test_every_epoch_sees_every_forget_portrait_once_in_an_order_of_its_own():

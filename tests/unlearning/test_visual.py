@@ -5,8 +5,7 @@ import torch
 from float64_pixels import see_in_float64
 
 from unsee.bench import plain
-from unsee.mllm.rows import ImageBank
-from unsee.mllm.rows import FrozenPrefix, Portraits, augmented
+from unsee.mllm.rows import FrozenPrefix, ImageBank, Portraits, augmented
 
 
 @pytest.fixture

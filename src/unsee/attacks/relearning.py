@@ -13,11 +13,10 @@ from torch import Tensor
 
 from unsee.benchmark.schema import Benchmark, ForgetRequest
 from unsee.evaluation.asking import Asked, Examiner
-from unsee.mllm.families import Mllm
+from unsee.mllm.families import Mllm, only_tunable
 from unsee.mllm.rows import ImageBank, Portraits, mean_loss
 from unsee.settings import RelearnSettings
 from unsee.training import Optimisation, Training, clip
-from unsee.mllm.families import only_tunable
 
 Sampling = Literal["person", "image"]
 GRADIENT_NORM = 1.0

@@ -13,7 +13,6 @@ from unsee.memory import peak_resident
 from unsee.mllm.families import set_compute
 
 
-
 @dataclass(frozen=True)
 class Memory:
     """Peak resident memory of a process in bytes: once model and benchmark are loaded, and at the end."""

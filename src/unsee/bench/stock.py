@@ -19,14 +19,13 @@ from unsee.bench import plain
 from unsee.bench.ours import Statistics
 from unsee.bench.workloads import Workload
 from unsee.evaluation.asking import Asked
-from unsee.mllm.rows import ImageBank, Portraits
 from unsee.mllm.prompts import Rendered
+from unsee.mllm.rows import ImageBank, Portraits
 from unsee.pruning import pruned_entries, zero_neurons
 from unsee.statistics.importance import Importance
 from unsee.training import Optimisation, Training, clip
-from unsee.unlearning.trainer import batch, only_tunable
 from unsee.unlearning.saliency import saliency_mask
-from unsee.unlearning.methods.vkd import SETS, Settings
+from unsee.unlearning.trainer import batch, only_tunable
 
 TEXT_ROWS = 32
 
@@ -68,7 +67,7 @@ class Stock:
         by_name = workload.benchmark.select(role="train", modality="qa")
         self.texts = [self.mllm.prompter.trained(q.prompt, q.answer, image=False) for q in by_name]
         self.parameters = self.mllm.visual_parameters(self.settings.layers)
-        forget, retain = (workload.fisher[name] for name in SETS)
+        forget, retain = workload.fisher.values()
         mask = saliency_mask(forget, [retain], self.settings.mask)
         self.salient = {name: packed.unpack() for name, packed in mask.masks.items()}
         self.frozen_entries = pruned_entries(self.mllm, workload.pruned)
@@ -150,11 +149,11 @@ class Stock:
         rows = [row for place, item in enumerate(asked) for row in self._options(place, item)]
         with_image, by_name = [row for row in rows if row.image], [row for row in rows if not row.image]
         found: list[list[float]] = [[] for _ in asked]
-        for batch in (*chunks(with_image, self.batch_rows), *chunks(by_name, TEXT_ROWS)):
-            images = [row.image for row in batch if row.image]
+        for taken in (*chunks(with_image, self.batch_rows), *chunks(by_name, TEXT_ROWS)):
+            images = [row.image for row in taken if row.image]
             pixels = self.bank.pixels(images) if images else None
-            scores = plain.answer_log_probabilities(self.mllm, [(row.prompt, row.option) for row in batch], pixels)
-            for row, score in zip(batch, scores, strict=True):
+            scores = plain.answer_log_probabilities(self.mllm, [(row.prompt, row.option) for row in taken], pixels)
+            for row, score in zip(taken, scores, strict=True):
                 found[row.place].append(float(score.mean()))
         return found
 

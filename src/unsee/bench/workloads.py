@@ -18,9 +18,9 @@ from unsee.mllm.families import Llava, Mllm
 from unsee.mllm.rows import ImageBank
 from unsee.settings import Settings, load_settings
 from unsee.statistics.fisher import Fisher
+from unsee.steps.unlearn import QUESTION_SETS
 from unsee.storage.artifact import MANIFEST
 from unsee.unlearning.method import Work
-from unsee.unlearning.methods.vkd import SETS
 
 PRESET = "embedded"
 SEED = 0
@@ -89,7 +89,9 @@ class Recipe:
         generator = torch.Generator().manual_seed(SEED)
         pruned = {m.layer: torch.rand(m.outgoing.in_features, generator=generator) < PRUNED for m in mllm.tower_mlps()}
         tunable = mllm.visual_parameters(settings.unlearn.layers)
-        fisher = {name: {n: torch.rand(p.shape, generator=generator) for n, p in tunable.items()} for name in SETS}
+        fisher = {
+            name: {n: torch.rand(p.shape, generator=generator) for n, p in tunable.items()} for name in QUESTION_SETS
+        }
         request = ForgetRequest.resolve(benchmark, [])
         scored = [a for a in examination(benchmark, request) if a.question.options and self.examined(a)]
         return Workload(mllm, benchmark, request, settings, pruned, fisher, scored)

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from unsee.benchmark.schema import ForgetRequest, load
-from unsee.mllm.families import Mllm
+from unsee.mllm.families import Mllm, only_tunable
 from unsee.mllm.rows import ImageBank, Portraits
 from unsee.progress import progress
 from unsee.settings import StatisticsSettings
@@ -22,7 +22,6 @@ from unsee.steps.models import open_model
 from unsee.storage import artifact
 from unsee.storage.artifact import write_json
 from unsee.tracking import Tracker
-from unsee.mllm.families import only_tunable
 
 ZERO_SETS = ("forget_qa", "retain_qa")
 
@@ -62,9 +61,7 @@ def linear_layers(mllm: Mllm) -> dict[str, nn.Linear]:
     }
 
 
-def fisher_of_portraits(
-    mllm: Mllm, portraits: Portraits, settings: StatisticsSettings, name: str
-) -> dict[str, Tensor]:
+def fisher_of_portraits(mllm: Mllm, portraits: Portraits, settings: StatisticsSettings, name: str) -> dict[str, Tensor]:
     """Fisher information of the tower MLPs and the projector; `name` is shown as progress."""
     only_tunable(mllm.model, mllm.visual_parameters(None))
 

@@ -6,7 +6,7 @@ Batching, masks, caching, checkpoints and logging live in the trainer.
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,12 +18,12 @@ from unsee.benchmark.schema import Benchmark, ForgetRequest
 from unsee.errors import UserError
 from unsee.mllm import checkpoint
 from unsee.mllm.families import Mllm
-from unsee.pruning import Pruned
-from unsee.settings import PruneSettings, UnlearnSettings
-from unsee.statistics.fisher import Fisher
-from unsee.unlearning import methods
 from unsee.mllm.rows import FrozenPrefix, ImageBank, Outputs, Portraits, Rows, See, augmented, by_name, mean_loss
-from unsee.unlearning.saliency import SaliencyMask
+from unsee.pruning import Pruned
+from unsee.settings import PruneSettings, ThresholdSettings, UnlearnSettings
+from unsee.statistics.fisher import Fisher, fisher_of_rows
+from unsee.unlearning import methods
+from unsee.unlearning.saliency import SaliencyMask, saliency_mask
 
 FEATURE_BATCH = 64
 
@@ -46,9 +46,9 @@ class Term:
 class Work:
     """A vanilla model to be unlearned, and everything a method may draw on.
 
-    pruned: neurons to remove, by tower layer, as `pruning` asks. fisher: Fisher information of the visual part by
-    question set. retrained: directory of the reference model, if there is one. version: which of the portraits'
-    versions is shown (`UnlearnSettings.versions`).
+    pruned: neurons to remove, by tower layer, as `pruning` asks. fisher: Fisher information of the visual part on
+    D_f,vqa, then on D_r,vqa. retrained: directory of the reference model, if there is one. version: which of the
+    portraits' versions is shown (`UnlearnSettings.versions`).
     """
 
     settings: UnlearnSettings
@@ -110,9 +110,23 @@ class Work:
 
     @property
     def preserved(self) -> dict[str, Rows]:
-        """What L_r is taken over: retain portraits and, where that has a gradient, the same people by name."""
+        """D_r: retain portraits and, where that has a gradient, the same people by name."""
         by_name = {"retain_by_name": self.retain_by_name} if self.settings.scope == "full" else {}
         return {"retain": self.retain, **by_name}
+
+    @property
+    def others(self) -> dict[str, Rows]:
+        """Everything but D_f,vqa: D_r and, where that has a gradient, the forget people by name."""
+        by_name = {"forget_by_name": self.forget_by_name} if self.settings.scope == "full" else {}
+        return {**by_name, **self.preserved}
+
+    def mask(self, threshold: ThresholdSettings) -> SaliencyMask:
+        """m (Eq. 10-11) of what is trained: from stored Fisher information, or measured here where all is trained."""
+        if self.settings.scope == "vision":
+            stored = [{n: fisher[n] for n in self.parameters if n in fisher} for fisher in self.fisher.values()]
+        else:
+            stored = [fisher_of_rows(self.parameters, rows) for rows in (self.forget, *self.others.values())]
+        return saliency_mask(stored[0], stored[1:], threshold)
 
     def forget_seen_by(self, model: Literal["vanilla", "retrained"]) -> Rows:
         """D_f,vqa through the model being unlearned (vanilla, before it changes) or through the retrained one.
@@ -157,10 +171,10 @@ class Method(Generic[SettingsT]):
     def after(self) -> None:
         """Edit the model after training."""
 
-    @staticmethod
-    def retain_terms(work: Work) -> list[Term]:
-        """L_r: cross-entropy on what is to be preserved."""
-        return [Term(name, rows, mean_loss) for name, rows in work.preserved.items()]
+
+def answer_terms(rows: Mapping[str, Rows]) -> list[Term]:
+    """Cross-entropy on each of these."""
+    return [Term(name, of, mean_loss) for name, of in rows.items()]
 
 
 def settings_of(values: Mapping[str, Any]) -> UnlearnSettings:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from unsee.mllm.packing import answer_tokens
-from unsee.unlearning.method import Term
 from unsee.mllm.rows import Outputs, Rows
+from unsee.unlearning.method import Term
 
 CHUNK = 32
 

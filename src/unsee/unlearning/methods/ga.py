@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from unsee.unlearning.method import Method, SettingsT, Term, Work
 from unsee.mllm.rows import mean_loss
+from unsee.unlearning.method import Method, SettingsT, Term, Work
 
 
 class GradientAscent(Method[SettingsT]):

@@ -5,7 +5,7 @@ The benchmark's official script runs a whole ascent epoch and then a whole retai
 
 from collections.abc import Sequence
 
-from unsee.unlearning.method import SettingsT, Term, Work
+from unsee.unlearning.method import SettingsT, Term, Work, answer_terms
 from unsee.unlearning.methods.ga import GradientAscent
 
 
@@ -13,4 +13,4 @@ class GradientDifference(GradientAscent[SettingsT]):
     """Ascend on forget portraits while descending on what must stay."""
 
     def terms(self, work: Work) -> Sequence[Term]:
-        return [*super().terms(work), *self.retain_terms(work)]
+        return [*super().terms(work), *answer_terms(work.preserved)]

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Literal
 
+from unsee.mllm.rows import mean_loss
 from unsee.settings import UnlearnSettings
 from unsee.unlearning.method import Method, Term, Work
 from unsee.unlearning.references import kl_term
-from unsee.mllm.rows import mean_loss
 
 
 class Settings(UnlearnSettings):

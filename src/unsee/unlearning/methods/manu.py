@@ -7,12 +7,12 @@ from pydantic import Field
 from torch import Tensor
 
 from unsee.mllm.families import Mlp
+from unsee.mllm.rows import Rows
 from unsee.pruning import zero
 from unsee.settings import ThresholdSettings, UnlearnSettings
 from unsee.statistics.importance import ratio
 from unsee.thresholds import select
 from unsee.unlearning.method import Method
-from unsee.mllm.rows import Rows
 
 
 class Settings(UnlearnSettings):
@@ -46,9 +46,7 @@ class Manu(Method[Settings]):
             activation_measures(mlps, rows)
             for rows in (work.forget, work.retain, work.forget_by_name, work.retain_by_name)
         ]
-        return {
-            mlp.layer: ratio(forget[mlp.layer], [other[mlp.layer] for other in others]).sum(dim=0) for mlp in mlps
-        }
+        return {mlp.layer: ratio(forget[mlp.layer], [other[mlp.layer] for other in others]).sum(dim=0) for mlp in mlps}
 
 
 @torch.no_grad()

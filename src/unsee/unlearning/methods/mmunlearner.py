@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
+from unsee.mllm.rows import mean_loss
 from unsee.settings import ThresholdSettings, UnlearnSettings
-from unsee.statistics.fisher import fisher_of_rows
-from unsee.unlearning.method import Method, Term, Work
-from unsee.mllm.rows import Rows, mean_loss
-from unsee.unlearning.saliency import SaliencyMask, saliency_mask
+from unsee.unlearning.method import Method, Term, Work, answer_terms
+from unsee.unlearning.saliency import SaliencyMask
 
 
 class Settings(UnlearnSettings):
@@ -25,15 +24,7 @@ class MmUnlearner(Method[Settings]):
 
     def terms(self, work: Work) -> Sequence[Term]:
         ascent = Term("forget", work.forget, mean_loss, weight=-self.settings.alpha, forgets=True)
-        return [ascent, *(Term(name, rows, mean_loss) for name, rows in _others(work).items())]
+        return [ascent, *answer_terms(work.others)]
 
     def mask(self) -> SaliencyMask:
-        sets = [self.work.forget, *_others(self.work).values()]
-        forget, *others = [fisher_of_rows(self.work.parameters, rows) for rows in sets]
-        return saliency_mask(forget, others, self.settings.mask)
-
-
-def _others(work: Work) -> dict[str, Rows]:
-    """Everything that must stay, the forget people by name included."""
-    by_name = {"forget_by_name": work.forget_by_name} if work.settings.scope == "full" else {}
-    return {**by_name, **work.preserved}
+        return self.work.mask(self.settings.mask)

@@ -6,10 +6,10 @@ from typing import Literal
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from unsee.mllm.rows import Outputs
 from unsee.settings import UnlearnSettings
 from unsee.unlearning.method import Method, Term, Work
 from unsee.unlearning.references import AnswerLosses
-from unsee.mllm.rows import Outputs
 
 
 class Settings(UnlearnSettings):

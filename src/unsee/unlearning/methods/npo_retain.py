@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from unsee.unlearning.method import Term, Work
+from unsee.unlearning.method import Term, Work, answer_terms
 from unsee.unlearning.methods.npo import Npo
 
 
@@ -10,4 +10,4 @@ class NpoRetain(Npo):
     """NPO on forget portraits, cross-entropy on what must stay."""
 
     def terms(self, work: Work) -> Sequence[Term]:
-        return [*super().terms(work), *self.retain_terms(work)]
+        return [*super().terms(work), *answer_terms(work.preserved)]

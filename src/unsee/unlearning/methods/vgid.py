@@ -1,4 +1,4 @@
-"""Visual-noise guided in-context distillation: imitate how the vanilla model answers when it cannot see and may not say.
+"""Visual-noise guided in-context distillation: imitate vanilla as it answers when it cannot see and may not say.
 
 The teacher is the frozen vanilla model on a noised portrait with an instruction before the question; both are there
 (the public release ships an empty instruction and replaces the portrait by uniform noise).
@@ -11,10 +11,10 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
+from unsee.mllm.rows import Portraits
 from unsee.settings import UnlearnSettings
 from unsee.unlearning.method import Method, Term, Work
 from unsee.unlearning.references import kl_term
-from unsee.mllm.rows import Portraits
 
 
 class Settings(UnlearnSettings):

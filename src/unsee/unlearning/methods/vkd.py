@@ -10,16 +10,13 @@ import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor
 
+from unsee.mllm.rows import Outputs, mean_loss
 from unsee.pruning import choose_neurons, pruned_entries, zero_neurons
 from unsee.settings import Scope, ThresholdSettings, UnlearnSettings
 from unsee.statistics.importance import mean_absolute_activation, unlearning_importance
-from unsee.unlearning.method import FEATURE_BATCH, Method, Term, Work
+from unsee.unlearning.method import FEATURE_BATCH, Method, Term, Work, answer_terms
 from unsee.unlearning.references import reference_features
-from unsee.mllm.rows import Outputs, mean_loss
-from unsee.unlearning.saliency import SaliencyMask, saliency_mask
-
-
-SETS = ("forget_vqa", "retain_vqa")  # by name, the tower does not run
+from unsee.unlearning.saliency import SaliencyMask
 
 
 class Settings(UnlearnSettings):
@@ -44,7 +41,7 @@ class VisualKnowledgeDistillation(Method[Settings]):
 
     def terms(self, work: Work) -> Sequence[Term]:
         terms = [Term("forget", work.forget, self._bounded, -self.settings.alpha, forgets=True)]
-        terms += self.retain_terms(work)
+        terms += answer_terms(work.others)
         if self.settings.beta > 0:
             teacher = reference_features(work.retain)
 
@@ -62,11 +59,7 @@ class VisualKnowledgeDistillation(Method[Settings]):
         return outputs.mean(torch.where(reached, outputs.losses.detach(), outputs.losses))
 
     def mask(self) -> SaliencyMask | None:
-        if self.settings.mask is None:
-            return None
-        tunable = self.work.parameters
-        forget, retain = ({n: f[n] for n in tunable if n in f} for f in map(self.work.fisher.__getitem__, SETS))
-        return saliency_mask(forget, [retain], self.settings.mask)
+        return None if self.settings.mask is None else self.work.mask(self.settings.mask)
 
     def before(self) -> Mapping[str, Tensor]:
         self._vanilla = {name: p.detach().clone() for name, p in self._pruned_parameters().items()}
