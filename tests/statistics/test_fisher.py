@@ -75,8 +75,7 @@ def test_a_half_precision_model_is_measured_in_float32(llava, small_benchmark):
     only_tunable(llava.model, llava.visual_parameters(None))
 
     def forward():
-        pixels = portraits.bank.pixels(images).to(torch.bfloat16)
-        outputs = portraits.forward(images, llava.features(pixels))
+        outputs = portraits.forward(images)
         return outputs.losses, outputs.weights
 
     fisher = diagonal_fisher(linear_layers(llava), [forward], "image")

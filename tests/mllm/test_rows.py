@@ -5,7 +5,9 @@ import torch
 from float64_pixels import see_in_float64
 
 from unsee.bench import plain
+from unsee.mllm.packing import answer_tokens
 from unsee.mllm.rows import FrozenPrefix, ImageBank, Portraits, augmented
+from unsee.unlearning.references import reference_features
 
 
 @pytest.fixture
@@ -48,10 +50,8 @@ def test_features_follow_the_layers_that_are_tuned(llava, portraits):
 
 
 def test_the_teacher_s_features_are_the_model_s_at_that_time_and_stay(llava, portraits):
-    source = FrozenPrefix(llava, portraits.bank.pixels, 2)
-    source.fill(portraits.keys, batch=4)
     live = llava.features(portraits.bank.pixels(portraits.keys)).detach()
-    teacher = source.snapshot(portraits.keys, batch=4)
+    teacher = reference_features(portraits)
     with torch.no_grad():
         llava.tower_mlps()[3].outgoing.weight.zero_()
     assert list(teacher) == portraits.keys
@@ -88,14 +88,14 @@ def test_losses_and_token_counts_equal_the_plain_ones(llava, portraits):
     images = portraits.keys[:2]
     with torch.no_grad():
         pixels = portraits.bank.pixels(images)
-        outputs = portraits.forward(images, llava.features(pixels))
+        outputs = portraits.forward(images)
         for i, image in enumerate(images):
             rows = portraits.rows[image]
             expected = plain.question_losses(llava, rows, pixels[i])
             torch.testing.assert_close(outputs.losses[i, : len(rows)], expected, rtol=1e-8, atol=0)
-            assert outputs.answer_tokens[i, : len(rows)].tolist() == [len(row.answers[0]) for row in rows]
+            assert answer_tokens(outputs.packed)[i, : len(rows)].tolist() == [len(row.answers[0]) for row in rows]
     assert outputs.weights.tolist() == [[1, 1, 0], [1, 1, 1]]
-    assert outputs.images == tuple(images)
+    assert outputs.keys == tuple(images)
 
 
 def test_a_version_of_a_portrait_is_the_same_in_every_batch_and_differs_a_little_from_the_others(portraits):
