@@ -11,6 +11,8 @@ from float64_pixels import see_in_float64
 from unsee.errors import UserError
 from unsee.mllm import checkpoint
 from unsee.mllm.families import Llava
+from unsee.tracking import NoTracker
+from unsee.training import Checkpoints
 from unsee.unlearning import method as methods
 from unsee.unlearning.methods.manu import activation_measures
 from unsee.unlearning.references import AnswerDistributions, AnswerLosses
@@ -115,13 +117,7 @@ FORMULAS = {
 
 
 def together(work):
-    return Unlearning.of(work, checkpoints=methods_checkpoints(), tracker=None)
-
-
-def methods_checkpoints():
-    from unsee.training import Checkpoints
-
-    return Checkpoints()
+    return Unlearning.of(work, Checkpoints(), NoTracker())
 
 
 def assert_gradients(unlearning, expected):

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import settings as settings_with
 from float64_pixels import see_in_float64
+from unlearning_work import settings as settings_with
 
 from unsee.bench import plain
 from unsee.errors import TrainingFailure, UserError

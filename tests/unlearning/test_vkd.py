@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import settings
+from unlearning_work import settings
 
 from unsee.mllm.packing import image_losses
 from unsee.mllm.rows import mean_loss

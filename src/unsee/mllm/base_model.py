@@ -31,7 +31,7 @@ from unsee.training import Optimisation, Training, clip
 SEED = 0
 FACES = 8000
 TOWER_STEPS = 1000
-STEPS = 900
+STEPS = 1500
 BATCH = 64
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 0.05
@@ -57,7 +57,7 @@ class GenericFaces:
 
 
 def build(out: Path) -> None:
-    """Train the base model from scratch (about six minutes on two cores) and save it to `out`.
+    """Train the base model from scratch (about nine minutes on two cores) and save it to `out`.
 
     `build.json` beside the weights says on what they were trained: the same gives the same bits again.
 

@@ -183,12 +183,22 @@ def augment(pixels: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def augmented(bank: ImageBank, seed: int, version: int) -> Pixels:
-    """The portraits as they are (version 0), or each shifted and tinted a little, in the same way at every call."""
+    """The portraits as they are (version 0), or each a little tilted, scaled, shifted and tinted, always alike."""
     if version == 0:
         return bank.pixels
 
     def pixels(images: Sequence[str]) -> Tensor:
         generators = [np.random.default_rng([seed, version, crc32(image.encode())]) for image in images]
-        return torch.cat([augment(bank.pixels([i]), rng) for i, rng in zip(images, generators, strict=True)])
+        shown = bank.pixels(images)
+        return torch.cat([augment(turned(p[None], rng), rng) for p, rng in zip(shown, generators, strict=True)])
 
     return pixels
+
+
+def turned(pixels: Tensor, rng: np.random.Generator) -> Tensor:
+    """[1, 3, H, W] tilted by up to 7 degrees and scaled by up to 8 %, as another photograph would be."""
+    angle, scale = np.radians(rng.uniform(-7, 7)), rng.uniform(0.92, 1.08)
+    cos, sin = scale * np.cos(angle), scale * np.sin(angle)
+    matrix = torch.tensor([[[cos, -sin, 0.0], [sin, cos, 0.0]]], dtype=pixels.dtype)
+    grid = F.affine_grid(matrix, list(pixels.shape), align_corners=False)
+    return F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
