@@ -49,14 +49,13 @@ def report(
     """
     import shutil
 
-    from unsee.steps import report
-    from unsee.steps.component import paths, running
+    from unsee.steps import component, report
 
-    inputs = paths(benchmark=benchmark, vanilla=vanilla, retrained=retrained, unlearned=unlearned)
-    inputs |= paths(statistics=statistics, pruning=pruning, out=summary)
-    scores = paths(vanilla=vanilla_evaluation, retrained=retrained_evaluation, unlearned=unlearned_evaluation)
-    attacks = paths(vanilla=vanilla_relearning, retrained=retrained_relearning, unlearned=unlearned_relearning)
-    given = {"forget": forget, "settings": settings, "evaluations": scores, "relearning": attacks}
-    with running("report", metrics) as step:
-        step.show(report.run(**inputs, **given, tracker=step.tracker))
+    inputs = component.paths(benchmark=benchmark, vanilla=vanilla, retrained=retrained, unlearned=unlearned)
+    inputs |= component.paths(statistics=statistics, pruning=pruning, out=summary)
+    scores = {"vanilla": vanilla_evaluation, "retrained": retrained_evaluation, "unlearned": unlearned_evaluation}
+    attacks = {"vanilla": vanilla_relearning, "retrained": retrained_relearning, "unlearned": unlearned_relearning}
+    measured = {"evaluations": component.paths(**scores), "relearning": component.paths(**attacks)}
+    with component.running("report", metrics) as step:
+        step.show(report.run(**inputs, **measured, forget=forget, settings=settings, tracker=step.tracker))
         shutil.copyfile(f"{summary.path}/report.html", page.path)
