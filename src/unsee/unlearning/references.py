@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from unsee.mllm.packing import answer_tokens
 from unsee.mllm.rows import Outputs, Rows
+from unsee.progress import progress
 from unsee.unlearning.method import Term
 
 CHUNK = 32
@@ -22,13 +23,15 @@ def reference_features(rows: Rows) -> dict[str, Tensor]:
     see = rows.see
     if see is None:
         raise ValueError("questions by name have no features")
-    return {key: feature for chunk in rows.chunks(CHUNK) for key, feature in zip(chunk, see(chunk), strict=True)}
+    chunks = progress(rows.chunks(CHUNK), "the teacher's features")
+    return {key: feature for chunk in chunks for key, feature in zip(chunk, see(chunk), strict=True)}
 
 
 @torch.no_grad()
 def _by_row(rows: Rows, of: Callable[[Outputs], Sequence[Tensor]]) -> dict[str, Tensor]:
     """What `of` makes of a forward, one tensor per row."""
-    return {key: t for chunk in rows.chunks(CHUNK) for key, t in zip(chunk, of(rows.forward(chunk)), strict=True)}
+    chunks = progress(rows.chunks(CHUNK), "the reference model's answers")
+    return {key: t for chunk in chunks for key, t in zip(chunk, of(rows.forward(chunk)), strict=True)}
 
 
 @dataclass(frozen=True)
