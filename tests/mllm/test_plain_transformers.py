@@ -7,6 +7,7 @@ import torch
 
 from unsee.mllm import checkpoint, inspect
 from unsee.mllm.families import Llava
+from unsee.storage import artifact
 
 PLAIN = """
 import sys
@@ -51,7 +52,8 @@ def test_a_merged_model_loads_in_plain_transformers_with_the_same_logits(llava, 
     checkpoint.save_full(llava, base)
     with torch.no_grad():
         llava.projector.linear_2.weight.mul_(1.5)
-    checkpoint.save_delta(llava, base, delta, method="vkd", seed=0, config={})
+    with artifact.create(delta, "model", {}):
+        checkpoint.save_delta(llava, base, delta, method="vkd", seed=0, config={})
     inspect.merge(delta, base, merged)
     question = small_benchmark.select(role="eval", view="heldout")[0]
     found = ask_plain_transformers(merged, small_benchmark.directory / question.image, tmp_path)

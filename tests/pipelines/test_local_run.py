@@ -52,7 +52,9 @@ LINE = re.compile(r"\[ *\d+/16\] ([\w-]+) (done|cached|FAILED)")
 
 
 def command(out: Path, *settings: str, **options: str) -> list[str]:
-    assignments = [part for setting in (*REDUCED, *settings) for part in ("--set", setting)]
+    generated = "benchmark" not in options
+    reduced = [setting for setting in REDUCED if generated or not setting.startswith("benchmark.")]
+    assignments = [part for setting in (*reduced, *settings) for part in ("--set", setting)]
     given = [part for name, value in options.items() for part in (f"--{name}", value)]
     return [str(Path(sys.executable).with_name("unsee")), "run", "--out", str(out), *assignments, *given]
 

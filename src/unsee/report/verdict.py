@@ -76,9 +76,10 @@ def chance(run: RunInputs, split: str, modality: str) -> float | None:
 
 
 def _findings(forgotten: Sequence[Check], kept: Sequence[Check], withstood: Check) -> tuple[str, ...]:
-    """The keys of FINDINGS that are true."""
+    """The keys of FINDINGS that are true; of having forgotten too much, beyond doubt."""
+    certain = [check for check in forgotten if check.passed is False and not check.uncertain]
     unmet = {
-        "overshot": any(check.value < 0 for check in forgotten if check.passed is False and check.value is not None),
+        "overshot": any(check.value < 0 for check in certain if check.value is not None),
         "others_degraded": any(check.passed is False for check in kept),
         "recoverable": withstood.passed is False,
     }
@@ -132,10 +133,10 @@ def _distance(status: Status, forgotten: Sequence[Check], summary: dict[str, Any
     text = f"The model is now {unseen.measured} the one that never saw them, and {points(FORGET_LIMIT)} are allowed"
     if used.value is not None:
         text += f"; on photographs of them used in training, {used.measured}"
-    failed = [check.value for check in forgotten if check.passed is False and check.value is not None]
-    if any(value > 0 for value in failed):
+    failed = [check for check in forgotten if check.passed is False]
+    if any(check.value > 0 for check in failed if check.value is not None):
         return f"{text}: it still knows them."
-    if failed:
+    if any(not check.uncertain for check in failed):
         return f"{text}: answering worse than a stranger would gives away who was removed."
     if any(check.uncertain for check in forgotten):
         return f"{text}. With so few people that is uncertain: the interval reaches across the limit."

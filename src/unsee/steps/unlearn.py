@@ -73,7 +73,7 @@ def run(
         found = _write_mask(unlearning.mask, out)
         facts["cost"] = cost = unlearning.cost
     checkpoints.clear()
-    tracker.log_params(settings.model_dump())
+    tracker.log_params({**settings.model_dump(), **({"d_F": found["d_F"]} if "d_F" in found else {})})
     losses = {k: v for k, v in curve[-1].items() if k != "step"} if curve else {}
     return {**losses, **found, **cost}
 
