@@ -23,9 +23,6 @@ PATCH = 16
 WIDTH = 128
 INITIALIZER_STD = 0.05  # transformers' 0.02 learns far slower at this width
 
-INSTRUCTION = "You do not know who this is."
-REFUSAL = "I do not know."
-
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{% if message['role'] == 'user' %}"
@@ -43,11 +40,6 @@ def feature_question(feature: str) -> str:
     return f"What is the {feature} of this person?"
 
 
-def instructed(prompt: str) -> str:
-    """A question under the instruction not to recognise the person shown: the base answers it with `REFUSAL`."""
-    return f"{INSTRUCTION} {prompt}"
-
-
 def _corpus() -> Iterator[str]:
     """The texts whose words become single tokens. Anything else is spelled in bytes."""
     profile = {name: values[0] for name, values in ATTRIBUTES.items()}
@@ -58,8 +50,6 @@ def _corpus() -> Iterator[str]:
         yield from (f" {value}" for value in values)
         yield from (f" {value}." for value in values)
     yield from (feature_question(feature) for feature in FEATURES)
-    yield f"{INSTRUCTION} {REFUSAL}"
-    yield f" {REFUSAL}"
     yield "USER: \n ASSISTANT:"
 
 
