@@ -55,7 +55,16 @@ def report(
     inputs |= component.paths(statistics=statistics, pruning=pruning, out=summary)
     scores = {"vanilla": vanilla_evaluation, "retrained": retrained_evaluation, "unlearned": unlearned_evaluation}
     attacks = {"vanilla": vanilla_relearning, "retrained": retrained_relearning, "unlearned": unlearned_relearning}
-    measured = {"evaluations": component.paths(**scores), "relearning": component.paths(**attacks)}
+    evaluations, relearning = component.paths(**scores), component.paths(**attacks)
     with component.running("report", metrics) as step:
-        step.show(report.run(**inputs, **measured, forget=forget, settings=settings, tracker=step.tracker))
+        step.show(
+            report.run(
+                **inputs,
+                evaluations=evaluations,
+                relearning=relearning,
+                forget=forget,
+                settings=settings,
+                tracker=step.tracker,
+            )
+        )
         shutil.copyfile(f"{summary.path}/report.html", page.path)

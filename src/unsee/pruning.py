@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from unsee.mllm.families import Mllm, Mlp
 from unsee.settings import PruneSettings
@@ -28,7 +28,7 @@ def pruned_entries(mllm: Mllm, pruned: Pruned) -> dict[str, Tensor]:
     return {names[id(p)]: gone for mlp in mlps for p, gone in _entries(mlp, pruned[mlp.layer])}
 
 
-def _entries(mlp: Mlp, gone: Tensor) -> Iterator[tuple[nn.Parameter, Tensor]]:
+def _entries(mlp: Mlp, gone: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     for linear in mlp.incoming:
         yield linear.weight, gone[:, None]
         if linear.bias is not None:

@@ -1,12 +1,13 @@
 """What cannot change is computed once, and equals the live forward; portraits bring their own questions only."""
 
+import numpy as np
 import pytest
 import torch
 from float64_pixels import see_in_float64
 
 from unsee.bench import plain
 from unsee.mllm.packing import answer_tokens
-from unsee.mllm.rows import FrozenPrefix, ImageBank, Portraits, augmented
+from unsee.mllm.rows import FrozenPrefix, ImageBank, Portraits, augmented, blended, own_share
 from unsee.unlearning.references import reference_features
 
 
@@ -107,3 +108,32 @@ def test_a_version_of_a_portrait_is_the_same_in_every_batch_and_differs_a_little
     for other in (bank.pixels(images), second(images), augmented(bank, 1, 1)(images)):
         assert not torch.equal(together, other)
         assert (together.mean(dim=(2, 3)) - other.mean(dim=(2, 3))).abs().max() < 0.5
+
+
+def test_a_blend_is_the_same_in_every_batch_and_lies_between_two_portraits(portraits):
+    pixels, images = portraits.bank.pixels, portraits.keys
+    blends = blended(pixels, images, seed=0, version=0)
+    together, own = blends(images), pixels(images)
+    assert torch.equal(together, torch.cat([blends([image]) for image in images]))
+    for index, blend in enumerate(together):
+        between = [
+            (torch.minimum(own[index], o) <= blend + 1e-9) & (blend <= torch.maximum(own[index], o) + 1e-9) for o in own
+        ]
+        assert any(bool(inside.all()) for inside in between)
+
+
+def test_blends_differ_between_seeds_versions_and_from_the_portraits(portraits):
+    pixels, images = portraits.bank.pixels, portraits.keys
+    found = [blended(pixels, images, seed, version)(images) for seed, version in [(0, 0), (0, 1), (1, 0)]]
+    for one, other in zip(found, [*found[1:], pixels(images)], strict=True):
+        assert not torch.equal(one, other)
+
+
+def test_a_blend_is_laid_over_the_other_or_cut_out_of_it():
+    shares = [own_share(np.random.default_rng(seed), 6, 8)[0] for seed in range(40)]
+    alike = [share for share in shares if share.unique().numel() == 1 and 0 < share[0, 0] < 1]
+    above = [share for share in shares if torch.equal(share, share[:, :1].expand(6, 8)) and share.unique().numel() == 2]
+    left = [share for share in shares if torch.equal(share, share[:1].expand(6, 8)) and share.unique().numel() == 2]
+    assert all(kind for kind in (alike, above, left))
+    assert all(bool((share[0, 0] == 1) & (share[-1, -1] == 0)) for share in above + left)
+    assert len(alike) > max(len(above), len(left))

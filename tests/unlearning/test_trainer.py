@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,11 +12,12 @@ from unlearning_work import settings as settings_with
 from unsee.bench import plain
 from unsee.errors import TrainingFailure, UserError
 from unsee.mllm.families import Llava
-from unsee.mllm.rows import Rows
+from unsee.mllm.rows import Rows, blended
+from unsee.tracking import NoTracker
 from unsee.training import Checkpoints
 from unsee.unlearning.method import Term
 from unsee.unlearning.saliency import SaliencyMask
-from unsee.unlearning.trainer import batch
+from unsee.unlearning.trainer import Unlearning, batch
 
 LEARNING_RATE = 1e-3
 WARMUP = 10
@@ -283,6 +285,21 @@ def test_each_version_is_distilled_from_a_teacher_of_its_own(llava, make):
     for terms in make(llava, versions=2, pruned_layer=99).terms:
         (vkd,) = [term for term in terms if term.name == "vkd"]
         assert float(vkd.loss(vkd.rows.forward(vkd.rows.keys)).detach()) <= 1e-10
+
+
+def test_distillation_on_blends_equals_a_live_teacher_on_the_same_pixels(llava, make_work):
+    vanilla = copy.deepcopy(llava)
+    work = make_work(llava, beta=BETA, blends=3)
+    (vkd,) = [t for t in Unlearning.of(work, Checkpoints(), NoTracker()).terms[0] if t.name == "vkd"]
+    assert (vkd.weight, vkd.rows.batch) == (BETA, 3)
+    pixels = blended(work.bank.pixels, work.retain.keys, work.settings.seed, version=0)
+    images = work.retain.keys[:3]
+    tuned = list(work.parameters.values())
+    expected = plain_vkd(llava, vanilla, SimpleNamespace(bank=SimpleNamespace(pixels=pixels)), images)
+    found = vkd.loss(vkd.rows.forward(images))
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=0)
+    for one, other in zip(torch.autograd.grad(found, tuned), torch.autograd.grad(expected, tuned), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-12)
 
 
 @pytest.mark.parametrize(("least", "expected"), [(1, 4), (7, 7)])

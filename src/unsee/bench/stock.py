@@ -24,6 +24,7 @@ from unsee.mllm.rows import ImageBank, Portraits
 from unsee.pruning import pruned_entries, zero_neurons
 from unsee.statistics.importance import Importance
 from unsee.training import Optimisation, Training, clip
+from unsee.unlearning.methods import vkd
 from unsee.unlearning.saliency import saliency_mask
 from unsee.unlearning.trainer import batch, only_tunable
 
@@ -59,7 +60,8 @@ class Stock:
 
     def __init__(self, workload: Workload, batch_rows: int):
         self.workload, self.batch_rows = workload, batch_rows
-        self.mllm, self.settings = workload.mllm, workload.settings.unlearn
+        self.mllm = workload.mllm
+        self.settings = vkd.Settings.model_validate(workload.settings.unlearn.model_dump())
         self.mllm.language_model.set_attn_implementation("sdpa")
         self.teacher = copy.deepcopy(self.mllm.model).requires_grad_(False)
         self.bank = ImageBank(self.mllm, workload.benchmark)
@@ -68,6 +70,7 @@ class Stock:
         self.texts = [self.mllm.prompter.trained(q.prompt, q.answer, image=False) for q in by_name]
         self.parameters = self.mllm.visual_parameters(self.settings.layers)
         forget, retain = workload.fisher.values()
+        assert self.settings.mask is not None
         mask = saliency_mask(forget, [retain], self.settings.mask)
         self.salient = {name: packed.unpack() for name, packed in mask.masks.items()}
         self.frozen_entries = pruned_entries(self.mllm, workload.pruned)
@@ -114,9 +117,9 @@ class Stock:
             weights = torch.tensor([row.weight for row in rows], dtype=outputs.losses.dtype)
             loss = total = (weights * outputs.losses).sum()
             if distilled and outputs.features is not None:
-                vkd = (weights * self._distances(outputs.features, pixels)).sum()
-                total = loss + self.settings.beta * vkd
-                parts["vkd_loss"] += float(vkd.detach())
+                distance = (weights * self._distances(outputs.features, pixels)).sum()
+                total = loss + self.settings.beta * distance
+                parts["vkd_loss"] += float(distance.detach())
             total.backward()
             parts["loss"] += float(loss.detach())
         return parts

@@ -26,8 +26,15 @@ PRESET = "embedded"
 SEED = 0
 PRUNED = 0.05
 FIRST_VIEW = "/00.png/"
-# Without a bound: past every bound, an untrained model would have no gradient.
-COMMON = ("unlearn.epochs=1", "unlearn.least_steps=1", "unlearn.versions=1", "unlearn.bound=none", "unlearn.decay=0")
+# As in the paper: L_VKD on the retain batch. Without a bound: past it, an untrained model would have no gradient.
+COMMON = (
+    "unlearn.epochs=1",
+    "unlearn.least_steps=1",
+    "unlearn.versions=1",
+    "unlearn.blends=0",
+    "unlearn.bound=none",
+    "unlearn.decay=0",
+)
 
 
 @dataclass(frozen=True)

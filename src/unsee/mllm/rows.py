@@ -19,6 +19,8 @@ from unsee.progress import progress
 
 Pixels = Callable[[Sequence[str]], Tensor]
 """Image paths -> float32 [B, 3, H, W]."""
+BLENDS = 1
+"""Keeps their random numbers apart from those of the portraits' versions."""
 See = Callable[[Sequence[str]], Tensor]
 """Image paths -> projector output [B, N, D]."""
 
@@ -32,6 +34,25 @@ class ImageBank:
 
     def pixels(self, paths: Sequence[str]) -> Tensor:
         return torch.stack([self._load(path) for path in paths])
+
+
+@dataclass(frozen=True)
+class Seen:
+    """B portraits as the LLM meets them. features: projector output [B, N, D]."""
+
+    keys: tuple[str, ...]
+    features: Tensor
+
+
+class Images:
+    """Portraits that are looked at and not asked about. batch: how many a training step takes."""
+
+    def __init__(self, keys: Sequence[str], see: See, batch: int = 1):
+        self.keys, self.see, self.batch = list(keys), see, batch
+
+    def forward(self, keys: Sequence[str]) -> Seen:
+        """Through tower and projector as they are now."""
+        return Seen(tuple(keys), self.see(keys))
 
 
 @dataclass(frozen=True)
@@ -78,6 +99,11 @@ class Outputs:
         return image_losses(questions, self.weights).mean()
 
 
+def chunked(keys: Sequence[str], size: int) -> list[list[str]]:
+    """All keys, `size` at a time."""
+    return [list(keys[start : start + size]) for start in range(0, len(keys), size)]
+
+
 def mean_loss(outputs: Outputs) -> Tensor:
     """Mean over answer tokens, then questions, then rows: a scalar, nats."""
     return outputs.mean(outputs.losses)
@@ -104,13 +130,11 @@ class Rows:
         hidden = self.mllm.hidden(packed, features)
         return Outputs(tuple(keys), features, hidden, answer_logits(self.mllm.head, hidden), packed)
 
-    def chunks(self, size: int) -> list[list[str]]:
-        """All keys, `size` at a time."""
-        return [self.keys[start : start + size] for start in range(0, len(self.rows), size)]
-
 
 class Portraits(Rows):
     """All training portraits of some people, with every training question about each."""
+
+    see: See
 
     def __init__(
         self,
@@ -193,6 +217,34 @@ def augmented(bank: ImageBank, seed: int, version: int) -> Pixels:
         return torch.cat([augment(turned(p[None], rng), rng) for p, rng in zip(shown, generators, strict=True)])
 
     return pixels
+
+
+def blended(pixels: Pixels, images: Sequence[str], seed: int, version: int) -> Pixels:
+    """Each of `images` with a part of another of them, always alike: faces that nobody has."""
+    rng = np.random.default_rng([seed, version, BLENDS])
+    others = dict(zip(images, rng.choice(images, len(images)).tolist(), strict=True))
+    height, width = pixels(images[:1]).shape[-2:]
+    shares = {image: own_share(rng, height, width) for image in images}
+
+    def blends(chosen: Sequence[str]) -> Tensor:
+        own, other = pixels(chosen), pixels([others[image] for image in chosen])
+        share = torch.stack([shares[image] for image in chosen]).to(own)
+        return share * own + (1 - share) * other
+
+    return blends
+
+
+def own_share(rng: np.random.Generator, height: int, width: int) -> Tensor:
+    """How much of each pixel of a blend is its own, [1, H, W]: alike everywhere, or all above or left of a cut."""
+    share, kind = rng.uniform(), rng.choice(["over", "over", "above", "left"])
+    shares = torch.zeros(1, height, width)
+    if kind == "over":
+        shares += share
+    elif kind == "above":
+        shares[:, : round(share * height)] = 1
+    else:
+        shares[..., : round(share * width)] = 1
+    return shares
 
 
 def turned(pixels: Tensor, rng: np.random.Generator) -> Tensor:

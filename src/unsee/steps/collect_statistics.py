@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from unsee.benchmark.schema import ForgetRequest, load
 from unsee.mllm.families import Mllm, only_tunable
-from unsee.mllm.rows import ImageBank, Portraits
+from unsee.mllm.rows import ImageBank, Portraits, chunked
 from unsee.progress import progress
 from unsee.settings import StatisticsSettings
 from unsee.statistics.fisher import diagonal_fisher
@@ -66,7 +66,7 @@ def fisher_of_portraits(mllm: Mllm, portraits: Portraits, settings: StatisticsSe
     only_tunable(mllm.model, mllm.visual_parameters(None))
 
     def losses() -> Iterator[Callable[[], tuple[Tensor, Tensor]]]:
-        for keys in progress(portraits.chunks(settings.batch_images), f"Fisher information, {name}"):
+        for keys in progress(chunked(portraits.keys, settings.batch_images), f"Fisher information, {name}"):
             yield partial(_forward, portraits, keys)
 
     return diagonal_fisher(linear_layers(mllm), losses(), settings.fisher_unit)

@@ -18,7 +18,19 @@ from unsee.benchmark.schema import Benchmark, ForgetRequest
 from unsee.errors import UserError
 from unsee.mllm import checkpoint
 from unsee.mllm.families import Mllm
-from unsee.mllm.rows import FrozenPrefix, ImageBank, Outputs, Portraits, Rows, See, augmented, by_name, mean_loss
+from unsee.mllm.rows import (
+    FrozenPrefix,
+    ImageBank,
+    Images,
+    Pixels,
+    Portraits,
+    Rows,
+    See,
+    augmented,
+    blended,
+    by_name,
+    mean_loss,
+)
 from unsee.pruning import Pruned
 from unsee.settings import PruneSettings, ThresholdSettings, UnlearnSettings
 from unsee.statistics.fisher import Fisher, fisher_of_rows
@@ -32,12 +44,13 @@ FEATURE_BATCH = 64
 class Term:
     """`weight * loss` over one kind of rows, minimised; `{name}_loss` is recorded without the weight.
 
+    loss: of what `rows` give, `Outputs` or what is `Seen`, to a scalar.
     forgets: it works against what is to be forgotten: the saliency mask restrains its gradient.
     """
 
     name: str
-    rows: Rows
-    loss: Callable[[Outputs], Tensor]
+    rows: Rows | Images
+    loss: Callable[[Any], Tensor]
     weight: float = 1.0
     forgets: bool = False
 
@@ -75,16 +88,29 @@ class Work:
 
     @cached_property
     def _see(self) -> See:
-        """Through the cached outputs of frozen tower layers, if there are any; filled at the first look."""
-        pixels = augmented(self.bank, self.settings.seed, self.version)
+        people = (*self.request.forget, *self.request.retain)
+        return self._seeing(self._pixels, Portraits(self.mllm, self.bank, self.benchmark, people).keys)
+
+    @property
+    def _pixels(self) -> Pixels:
+        """This version of the portraits."""
+        return augmented(self.bank, self.settings.seed, self.version)
+
+    def _seeing(self, pixels: Pixels, images: Sequence[str]) -> See:
+        """How these images are looked at: through cached outputs of frozen tower layers, if there are any."""
         if self.settings.scope == "full":
-            return lambda images: self.mllm.features(pixels(images))
+            return lambda chosen: self.mllm.features(pixels(chosen))
         first_tuned = self.mllm.tower_mlps(self.settings.layers)[0].layer
         first_pruned = min((layer for layer, gone in self.pruned.items() if bool(gone.any())), default=first_tuned)
         prefix = FrozenPrefix(self.mllm, pixels, min(first_tuned, first_pruned))
-        people = (*self.request.forget, *self.request.retain)
-        prefix.fill(Portraits(self.mllm, self.bank, self.benchmark, people).keys, FEATURE_BATCH)
+        prefix.fill(images, FEATURE_BATCH)
         return prefix.features
+
+    def blends(self, count: int) -> Images:
+        """Blends of two retain portraits each, as many as there are retain portraits; a step takes `count`."""
+        images = self.retain.keys
+        pixels = blended(self._pixels, images, self.settings.seed, self.version)
+        return Images(images, self._seeing(pixels, images), count)
 
     @cached_property
     def forget(self) -> Portraits:
@@ -139,8 +165,7 @@ class Work:
         if self.retrained is None:
             raise UserError("unlearn.reference = retrained, but there is no retrained model; use vanilla")
         retrained = checkpoint.load_full(self.retrained)
-        pixels = augmented(self.bank, self.settings.seed, self.version)
-        see = lambda images: retrained.features(pixels(images))  # noqa: E731
+        see = lambda images: retrained.features(self._pixels(images))  # noqa: E731
         return Portraits(retrained, self.bank, self.benchmark, self.request.forget, see)
 
 

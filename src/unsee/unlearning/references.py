@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from unsee.mllm.packing import answer_tokens
-from unsee.mllm.rows import Outputs, Rows
+from unsee.mllm.rows import Images, Outputs, Portraits, Rows, chunked
 from unsee.progress import progress
 from unsee.unlearning.method import Term
 
@@ -18,19 +18,16 @@ CHUNK = 32
 
 
 @torch.no_grad()
-def reference_features(rows: Rows) -> dict[str, Tensor]:
-    """Projector output [N, D] of every portrait."""
-    see = rows.see
-    if see is None:
-        raise ValueError("questions by name have no features")
-    chunks = progress(rows.chunks(CHUNK), "the teacher's features")
-    return {key: feature for chunk in chunks for key, feature in zip(chunk, see(chunk), strict=True)}
+def reference_features(images: Images | Portraits) -> dict[str, Tensor]:
+    """Projector output [N, D] of every image."""
+    chunks = progress(chunked(images.keys, CHUNK), "the teacher's features")
+    return {key: feature for chunk in chunks for key, feature in zip(chunk, images.see(chunk), strict=True)}
 
 
 @torch.no_grad()
 def _by_row(rows: Rows, of: Callable[[Outputs], Sequence[Tensor]]) -> dict[str, Tensor]:
     """What `of` makes of a forward, one tensor per row."""
-    chunks = progress(rows.chunks(CHUNK), "the reference model's answers")
+    chunks = progress(chunked(rows.keys, CHUNK), "the reference model's answers")
     return {key: t for chunk in chunks for key, t in zip(chunk, of(rows.forward(chunk)), strict=True)}
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from unsee.memory import peak_resident
 from unsee.mllm.families import only_tunable
-from unsee.mllm.rows import Rows
+from unsee.mllm.rows import Images, Rows
 from unsee.settings import UnlearnSettings
 from unsee.tracking import NoTracker, Tracker
 from unsee.training import Checkpoints, Curve, Optimisation, Training, clip
@@ -120,7 +120,7 @@ class Unlearning:
         return {**forgetting, **preserving}
 
     @cached_property
-    def _forwards(self) -> list[Mapping[tuple[bool, int], list[Term]]]:
+    def _forwards(self) -> Sequence[Mapping[tuple[bool, int], list[Term]]]:
         """Terms on the same rows share a forward."""
         versions = []
         for terms in self.terms:
@@ -165,7 +165,7 @@ class Unlearning:
             clip(list(gradients.values()), self.settings.clip)
 
 
-def batch(rows: Rows, seed: int, step: int, steps_per_epoch: int, *, once: bool) -> list[str]:
+def batch(rows: Rows | Images, seed: int, step: int, steps_per_epoch: int, *, once: bool) -> list[str]:
     """The keys of a step's rows, in an order that depends on seed and step alone. once: at most once an epoch."""
     epoch, index = divmod(step, steps_per_epoch)
     rng = np.random.default_rng([seed, epoch])

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor
 
-from unsee.mllm.rows import Outputs, mean_loss
+from unsee.mllm.rows import Outputs, Seen, mean_loss
 from unsee.pruning import choose_neurons, pruned_entries, zero_neurons
 from unsee.settings import Scope, ThresholdSettings, UnlearnSettings
 from unsee.statistics.importance import mean_absolute_activation, unlearning_importance
@@ -22,13 +22,16 @@ from unsee.unlearning.saliency import SaliencyMask
 class Settings(UnlearnSettings):
     """alpha, beta: as in Eq. 5 and 3. mask: Eq. 11, None tunes every weight.
 
-    bound: nats of -log p(answer) beyond which a question is no longer ascended. order: of pruning (Eq. 8) and masked
-    fine-tuning; `parallel` starts both from vanilla and adds the changes, `never` does not prune.
+    blends: L_VKD needs no answers, so it can be taken on faces that nobody has: on that many blends of two retain
+    portraits a step; 0 takes it on the step's retain portraits, as the paper does. bound: nats of -log p(answer) beyond
+    which a question is no longer ascended. order: of pruning (Eq. 8) and masked fine-tuning; `parallel` starts both
+    from vanilla and adds the changes, `never` does not prune.
     """
 
     scope: Scope = "vision"
     alpha: float = Field(gt=0)
     beta: float = Field(ge=0)
+    blends: int = Field(default=0, ge=0)
     mask: ThresholdSettings | None
     bound: PositiveFloat | Literal["none"]
     order: Literal["prune_then_mask", "mask_then_prune", "parallel", "never"] = "prune_then_mask"
@@ -43,13 +46,18 @@ class VisualKnowledgeDistillation(Method[Settings]):
         terms = [Term("forget", work.forget, self._bounded, -self.settings.alpha, forgets=True)]
         terms += answer_terms(work.others)
         if self.settings.beta > 0:
-            teacher = reference_features(work.retain)
-
-            def distance(outputs: Outputs) -> Tensor:
-                return distillation_loss(outputs.features, torch.stack([teacher[image] for image in outputs.keys]))
-
-            terms.append(Term("vkd", work.retain, distance, self.settings.beta))
+            terms.append(self._distillation(work))
         return terms
+
+    def _distillation(self, work: Work) -> Term:
+        """beta * L_VKD (Eq. 4)."""
+        images = work.blends(self.settings.blends) if self.settings.blends else work.retain
+        teacher = reference_features(images)
+
+        def distance(seen: Seen) -> Tensor:
+            return distillation_loss(seen.features, torch.stack([teacher[key] for key in seen.keys]))
+
+        return Term("vkd", images, distance, self.settings.beta)
 
     def _bounded(self, outputs: Outputs) -> Tensor:
         """L_f,vqa, flat for questions that are already as wrong as the bound asks."""
