@@ -113,6 +113,15 @@ def test_photographs_used_in_training_count_as_well(
     assert words in text(run.html)
 
 
+def test_worse_than_a_stranger_is_a_finding_only_beyond_doubt(tmp_path: Path) -> None:
+    sizes = {"forget": 12, "retain": 9, "realworld": 3}
+    run = reported(tmp_path, sizes=sizes, unlearned=Accuracies(0.26, 0.96, 0.97, forget_training=0.18))
+    check = checks(run)["forget/vqa/accuracy"]
+    assert check["value"] < -0.05
+    assert (check["passed"], check["uncertain"]) == (False, True)
+    assert run.summary["verdict"]["findings"] == []
+
+
 def test_an_interval_across_the_limit_is_uncertain(tmp_path: Path) -> None:
     run = reported(tmp_path, sizes={"forget": 12, "retain": 9, "realworld": 3}, unlearned=Accuracies(0.28, 0.96, 0.97))
     check = checks(run)["forget/vqa/heldout_accuracy"]
