@@ -1,4 +1,4 @@
-"""Run the unlearning DAG on this machine by KFP's own local engine, with its cache."""
+"""Run a DAG on this machine by KFP's own local engine, with its cache."""
 
 import logging
 import os
@@ -16,40 +16,39 @@ from typing import Any
 
 import psutil
 from kfp import local
+from kfp.dsl.graph_component import GraphComponent
 from kfp.local.pipeline_orchestrator import run_local_pipeline
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
-from unsee.benchmark import embedded, schema
-from unsee.code import code_digest, directory_digest
 from unsee.errors import UserError
 from unsee.explain import USER
 from unsee.progress import TERMINAL
-from unsee.settings import EMBEDDED, Settings, load_settings
 from unsee.steps.component import STOPPED
 from unsee.storage import artifact
 from unsee.tracking.mlflow import finish_parent, start_parent
 from unsee_pipelines.cache import drop_damaged
 from unsee_pipelines.transcript import Transcript, everything_into
-from unsee_pipelines.unlearn import unlearning
 
-RESULTS = ("summary.json", "report.html", "registration.json")
+RESULTS = ("summary.json", "report.html", "registration.json", "comparison.json", "comparison.csv")
 SECONDS_TO_STOP = 30.0
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Request:
-    """What `unsee run` was asked to do."""
+class Job:
+    """A DAG with its arguments, as `unsee` runs it.
 
-    out: Path
-    preset: str = "embedded"
-    method: str = "vkd"
-    config: Path | None = None
-    assignments: tuple[str, ...] = ()
-    benchmark: Path | None = None
-    forget: tuple[str, ...] = ()
-    seed: int = 0
+    parameters: what its runs are told apart by in MLflow. published: which artifacts a person wants in the output
+    directory: their kind by the end of their path. steps: how many will run, where the DAG has loops.
+    """
+
+    name: str
+    dag: GraphComponent
+    arguments: Mapping[str, Any]
+    parameters: Mapping[str, Any]
+    published: Mapping[str, str]
+    steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -102,60 +101,17 @@ class Workplace:
         return self.shared / "artifacts" / time.strftime(f"%Y%m%d-%H%M%S-{os.getpid()}")
 
 
-def run(request: Request) -> Outcome:
-    """Run the DAG and leave summary.json, report.html, registration.json and log.txt in `request.out`.
+def run(job: Job, out: Path) -> Outcome:
+    """Run the DAG and leave its published files and log.txt in `out`.
 
     Raises:
-        UserError: something the user can mend, found before the first step or by a step.
+        UserError: something the user can mend, told by a step.
         StepError: a step failed for another reason.
     """
-    settings = load_settings(
-        request.preset,
-        config=request.config,
-        assignments=request.assignments,
-        method=request.method,
-        seed=request.seed,
-        benchmark="" if request.benchmark is None else str(request.benchmark),
-    )
-    arguments = pipeline_arguments(request, settings)
-    place = Workplace(request.out.resolve())
+    place = Workplace(out.resolve())
     _make_room(place)
     with _environment(MLFLOW_TRACKING_URI=place.tracking_uri, UNSEE_CHECKPOINTS=str(place.checkpoints), **_terminal()):
-        return _tracked_run(place, arguments, settings)
-
-
-def pipeline_arguments(request: Request, settings: Settings) -> dict[str, Any]:
-    """The arguments of the DAG; a given benchmark and the forget request are checked here, before anything runs.
-
-    Raises:
-        UserError: damaged benchmark, or people who are not in it or cannot be forgotten.
-    """
-    benchmark, digest = "", ""
-    if request.benchmark is None:
-        schema.ForgetRequest.resolve(embedded.outline(settings.benchmark), request.forget)
-    else:
-        directory = request.benchmark.resolve()
-        schema.ForgetRequest.resolve(schema.load(directory), request.forget)
-        benchmark, digest = str(directory), artifact.read(directory, "benchmark", verify=False).digest
-    return {
-        "preset": request.preset,
-        "method": request.method,
-        "overrides": list(request.assignments),
-        "config": "" if request.config is None else request.config.read_text(encoding="utf-8"),
-        "benchmark": benchmark,
-        "benchmark_digest": digest,
-        "forget": list(request.forget),
-        "seed": request.seed,
-        "code_digest": _identity(settings),
-    }
-
-
-def _identity(settings: Settings) -> str:
-    """What the cache must know besides settings and data: the code, and a base model that is not part of it."""
-    base = Path(settings.vanilla.base)
-    if settings.vanilla.base == EMBEDDED or not base.is_dir():
-        return code_digest()
-    return artifact.digest_of([code_digest(), directory_digest(base)])
+        return _tracked_run(job, place)
 
 
 def _make_room(place: Workplace) -> None:
@@ -186,16 +142,17 @@ def _environment(**variables: str) -> Iterator[None]:
         os.environ.update(before)
 
 
-def _tracked_run(place: Workplace, arguments: Mapping[str, Any], settings: Settings) -> Outcome:
-    root = place.new_root()
+def _tracked_run(job: Job, place: Workplace) -> Outcome:
+    root, spec = place.new_root(), job.dag.pipeline_spec
     with place.log.open("w", buffering=1) as log:
-        transcript = Transcript(_step_names(unlearning.pipeline_spec), log, sys.stdout, on_failure=_stop_others)
+        names = _step_names(spec)
+        transcript = Transcript(names, log, sys.stdout, _stop_others, job.steps or len(names))
         with everything_into(transcript), _stoppable():
-            mlflow_run = start_parent(f"{arguments['method']} {place.out.name}", _parameters(arguments, settings))
+            mlflow_run = start_parent(f"{job.name} {place.out.name}", job.parameters)
             os.environ["MLFLOW_RUN_ID"] = mlflow_run
             try:
-                _execute(unlearning.pipeline_spec, arguments, root, place, transcript)
-                _publish(root, place.out)
+                _execute(spec, job.arguments, root, place, transcript)
+                _publish(job.published, root, place.out)
             except BaseException:
                 _close_failed(mlflow_run)
                 raise
@@ -236,17 +193,6 @@ def _close_failed(mlflow_run: str) -> None:
         finish_parent(mlflow_run, succeeded=False)
     except Exception:
         logger.exception("MLflow run %s could not be closed", mlflow_run)
-
-
-def _parameters(arguments: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    """What pipeline runs are told apart by in MLflow."""
-    told = ("method", "seed", "forget", "benchmark_digest", "code_digest")
-    source = arguments["benchmark"]
-    return {
-        **settings.model_dump(exclude={"benchmark"} if source else None),
-        **{name: arguments[name] for name in told},
-        "benchmark_source": source,
-    }
 
 
 def _stop_others(step: str) -> None:
@@ -306,10 +252,10 @@ def _reason(transcript: Transcript, log: Path) -> Exception:
     return error
 
 
-def _publish(root: Path, out: Path) -> None:
+def _publish(published: Mapping[str, str], root: Path, out: Path) -> None:
     """Copy what a person wants into `out`, each file whole or not at all."""
-    for step, kind in (("report/summary", "report"), ("register/registration", "registration")):
-        (directory,) = root.glob(f"*/{step}")
+    for end, kind in published.items():
+        (directory,) = root.glob(f"*/{end}")
         for name in artifact.read(directory, kind).files:
             temporary = out / f".{name}.{os.getpid()}"
             shutil.copyfile(directory / name, temporary)

@@ -20,6 +20,36 @@ def final_table(outcome: Outcome) -> str:
     return "\n\n".join("\n".join(part) for part in parts)
 
 
+def comparison_table(outcome: Outcome) -> str:
+    """Methods by their distance to the retrained model, what they cost, the seconds of each step, and places."""
+    found = json.loads((outcome.out / "comparison.json").read_text())
+    titles = f"{'distance':>10}{'retain loss':>13}{'gap beyond control':>20}{'s/epoch':>9}"
+    lines = [f"{'in points, mean over seeds':36}{titles}"]
+    for name, method in found["methods"].items():
+        lines.append(f"{name:36}" + "".join(f"{cell:>{width}}" for cell, width in _cells(method)))
+    times = {step: f"{seconds:.1f} s" for step, seconds in outcome.seconds.items()}
+    files = {"report": "report.html", "comparison": "comparison.json", "table": "comparison.csv", "log": "log.txt"}
+    places = {name: str(outcome.out / file) for name, file in files.items()}
+    parts = [lines, _pairs({**times, "this run": _total(outcome)}), _pairs({**places, **_mlflow(outcome)})]
+    return "\n\n".join("\n".join(part) for part in parts)
+
+
+def _cells(method: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Cells and their widths: distance, loss on retain people's held-out portraits, relearning, seconds per epoch."""
+    gaps = [
+        entry["gap_beyond_control"]["mean"]
+        for by_percent in method["relearning"].values()
+        for entry in by_percent.values()
+        if entry["gap_beyond_control"]
+    ]
+    return [
+        (_percent(method["distance_to_retrained"]["forget/vqa/heldout_accuracy"]["mean"]), 10),
+        (_percent(method["losses"]["retain/vqa/heldout_accuracy"]["mean"]), 13),
+        (_percent(max(gaps, default=None)), 20),
+        (f"{method['seconds_per_epoch']['mean']:.1f}", 9),
+    ]
+
+
 def _accuracies(models: Mapping[str, Mapping[str, float | None]]) -> list[str]:
     """The paper's six columns as rows, with the accuracy on held-out portraits below each VQA row."""
     lines = [f"{'accuracy in %':36}" + "".join(f"{model:>11}" for model in MODELS)]
@@ -46,8 +76,11 @@ def _times(outcome: Outcome, timing: Mapping[str, float]) -> list[str]:
         for step in outcome.seconds
         if step in timing
     }
-    total = f"{sum(outcome.seconds.values()):.1f} s, at most {outcome.peak_memory / 1e9:.1f} GB of memory"
-    return _pairs({**steps, "this run": total})
+    return _pairs({**steps, "this run": _total(outcome)})
+
+
+def _total(outcome: Outcome) -> str:
+    return f"{sum(outcome.seconds.values()):.1f} s, at most {outcome.peak_memory / 1e9:.1f} GB of memory"
 
 
 def _places(outcome: Outcome) -> list[str]:
@@ -55,7 +88,11 @@ def _places(outcome: Outcome) -> list[str]:
     places = {name: str(outcome.out / file) for name, file in files.items()}
     registered = json.loads((outcome.out / "registration.json").read_text())["models"]
     models = {f"{name} model": f"{model['source']} ({model['uri']})" for name, model in registered.items()}
-    return _pairs({**places, **models, "MLflow run": f"{outcome.mlflow_run} in {outcome.mlflow_uri}"})
+    return _pairs({**places, **models, **_mlflow(outcome)})
+
+
+def _mlflow(outcome: Outcome) -> dict[str, str]:
+    return {"MLflow run": f"{outcome.mlflow_run} in {outcome.mlflow_uri}"}
 
 
 def _percent(value: float | None) -> str:

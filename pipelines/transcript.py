@@ -24,15 +24,16 @@ class Transcript(io.TextIOBase):
     """A stand-in for standard output that logs every line and tells the terminal the ones that matter.
 
     `names` gives the steps' names by their task names, `log` takes everything, `terminal` takes the readable lines,
-    `on_failure` hears the name of the first step that fails. After the run, `seconds` holds how long each step took
-    (0 when served from the cache), in order; after a failure, `failure` what the step told about it, if it could, and
-    `last_words` its last line.
+    `on_failure` hears the name of the first step that fails, `steps` is how many will run. After the run, `seconds`
+    holds how long each step took (0 when served from the cache; the sum where it runs in a loop), in order; after a
+    failure, `failure` what the step told about it, if it could, and `last_words` its last line.
     """
 
     names: Mapping[str, str]
     log: TextIO
     terminal: TextIO
     on_failure: Callable[[str], None]
+    steps: int
     seconds: dict[str, float] = field(default_factory=dict)
     cached: set[str] = field(default_factory=set)
     failure: Failure | None = None
@@ -42,6 +43,7 @@ class Transcript(io.TextIOBase):
     def __post_init__(self) -> None:
         self._line = ""
         self._started = 0.0
+        self._number = 0
 
     def write(self, text: str) -> int:
         """Take text in pieces, act on whole lines."""
@@ -71,24 +73,26 @@ class Transcript(io.TextIOBase):
 
     def _start(self, step: str) -> None:
         self._started = time.monotonic()
-        self.seconds[step] = 0.0
-        self._say(f"{self._place(step)} {step} …")
+        self._number += 1
+        self._say(f"{self._place} {step} …")
 
     def _finish(self, step: str, succeeded: bool) -> None:
-        self.seconds[step] = time.monotonic() - self._started
-        self._say(f"{self._place(step)} {step} {'done' if succeeded else 'FAILED'}, {self.seconds[step]:.1f} s")
+        seconds = time.monotonic() - self._started
+        self.seconds[step] = self.seconds.get(step, 0.0) + seconds
+        self._say(f"{self._place} {step} {'done' if succeeded else 'FAILED'}, {seconds:.1f} s")
         if not succeeded and self.failed_step is None:
             self.failed_step = step
             self.on_failure(step)
 
     def _serve(self, step: str) -> None:
-        self.seconds[step] = 0.0
+        self._number += 1
+        self.seconds.setdefault(step, 0.0)
         self.cached.add(step)
-        self._say(f"{self._place(step)} {step} cached")
+        self._say(f"{self._place} {step} cached")
 
-    def _place(self, step: str) -> str:
-        position = list(self.seconds).index(step) + 1
-        return f"[{position:2}/{len(self.names)}]"
+    @property
+    def _place(self) -> str:
+        return f"[{self._number:{len(str(self.steps))}}/{self.steps}]"
 
     def _say(self, text: str) -> None:
         """Not by `print`, which KFP replaces while a step runs. Steps after a failed one are not worth a line."""

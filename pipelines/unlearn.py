@@ -1,7 +1,6 @@
 """The unlearning DAG: from a benchmark and a forget request to an unlearned model, its audit and its report."""
 
-from kfp import dsl, kubernetes
-from kfp.dsl import PipelineTask
+from kfp import dsl
 
 from unsee_components.build_retrained.component import build_retrained
 from unsee_components.build_vanilla.component import build_vanilla
@@ -15,23 +14,7 @@ from unsee_components.relearn_attack.component import relearn_attack
 from unsee_components.report.component import report
 from unsee_components.resolve_settings.component import resolve_settings
 from unsee_components.unlearn.component import unlearn
-
-
-def _light(task: PipelineTask, *, cached: bool = True) -> PipelineTask:
-    """A step that reads, writes and computes little. What talks to the outside world is never cached."""
-    return _dependable(task.set_cpu_request("500m").set_memory_request("1G"), cached)
-
-
-def _heavy(task: PipelineTask) -> PipelineTask:
-    """A step that holds a model."""
-    return _dependable(task.set_cpu_request("2").set_memory_request("3G"), cached=True)
-
-
-def _dependable(task: PipelineTask, cached: bool) -> PipelineTask:
-    """Retries for what passes by itself, and the run's id as environment: as a parameter it would defeat caching."""
-    task.set_retry(num_retries=3, backoff_duration="30s", backoff_factor=2, backoff_max_duration="600s")
-    task.set_caching_options(cached)
-    return kubernetes.use_field_path_as_env(task, "KFP_RUN_ID", "metadata.labels['pipeline/runid']")
+from unsee_pipelines.tasks import heavy, light
 
 
 @dsl.pipeline(name="unsee-unlearn")
@@ -59,7 +42,7 @@ def unlearning(
         seed: Seed of everything random.
         code_digest: Identity of code and library versions where the image does not give it (local runs).
     """
-    with dsl.ExitHandler(_light(finish(), cached=False)):
+    with dsl.ExitHandler(light(finish(), cached=False)):
         resolved = resolve_settings(
             preset=preset,
             method=method,
@@ -69,28 +52,33 @@ def unlearning(
             given_benchmark=benchmark,
             code_digest=code_digest,
         )
-        settings = _light(resolved).outputs
+        settings = light(resolved).outputs
         prepared = prepare_benchmark(
             settings=settings["benchmark"], source=benchmark, source_digest=benchmark_digest, code_digest=code_digest
         )
-        questions = _light(prepared).outputs["benchmark"]
+        questions = light(prepared).outputs["benchmark"]
         # What most steps read besides their own settings.
         common = {"benchmark": questions, "forget": forget, "code_digest": code_digest}
 
         vanilla_task = build_vanilla(settings=settings["vanilla"], benchmark=questions, code_digest=code_digest)
-        vanilla = _heavy(vanilla_task).outputs["model"]
-        retrained = _heavy(build_retrained(settings=settings["vanilla"], **common)).outputs["model"]
+        vanilla = heavy(vanilla_task).outputs["model"]
+        retrained = heavy(build_retrained(settings=settings["vanilla"], **common)).outputs["model"]
 
         measured = collect_statistics(settings=settings["statistics"], model=vanilla, **common)
-        statistics = _heavy(measured).outputs["statistics"]
+        statistics = heavy(measured).outputs["statistics"]
         chosen = prune(settings=settings["prune"], statistics=statistics, code_digest=code_digest)
-        pruning = _light(chosen).outputs["pruning"]
+        pruning = light(chosen).outputs["pruning"]
         unlearn_task = unlearn(
-            settings=settings["unlearn"], vanilla=vanilla, statistics=statistics, pruning=pruning, **common
+            settings=settings["unlearn"],
+            vanilla=vanilla,
+            retrained=retrained,
+            statistics=statistics,
+            pruning=pruning,
+            **common,
         )
-        unlearned = _heavy(unlearn_task).outputs["model"]
+        unlearned = heavy(unlearn_task).outputs["model"]
 
-        evaluations = {}
+        evaluations, attacks = {}, {}
         for name, models in {
             "vanilla": {"model": vanilla},
             "retrained": {"model": retrained},
@@ -98,12 +86,10 @@ def unlearning(
         }.items():
             evaluate_task = evaluate(name=name, settings=settings["evaluation"], **models, **common)
             evaluate_task.set_display_name(f"evaluate-{name}")
-            evaluations[f"{name}_evaluation"] = _heavy(evaluate_task).outputs["evaluation"]
-        attack = relearn_attack(
-            settings=settings["relearn"], unlearned=unlearned, vanilla=vanilla, retrained=retrained, **common
-        )
-        relearning = _heavy(attack).outputs["relearning"]
-
+            evaluations[f"{name}_evaluation"] = heavy(evaluate_task).outputs["evaluation"]
+            attack_task = relearn_attack(name=name, settings=settings["relearn"], **models, **common)
+            attack_task.set_display_name(f"relearn-{name}")
+            attacks[f"{name}_relearning"] = heavy(attack_task).outputs["relearning"]
         report_task = report(
             settings=settings["sections"],
             forget=forget,
@@ -113,9 +99,9 @@ def unlearning(
             unlearned=unlearned,
             statistics=statistics,
             pruning=pruning,
-            relearning=relearning,
             **evaluations,
+            **attacks,
         )
-        summary = _light(report_task, cached=False).outputs["summary"]
+        summary = light(report_task, cached=False).outputs["summary"]
         registration = register(preset=preset, vanilla=vanilla, unlearned=unlearned, summary=summary)
-        _light(registration, cached=False)
+        light(registration, cached=False)

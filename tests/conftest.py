@@ -4,13 +4,19 @@ import copy
 from pathlib import Path
 
 import pytest
+from unlearning_work import few_questions, pruned_neurons, random_fisher, settings
 
 from unsee.bench.float64 import to_float64
 from unsee.benchmark import embedded as embedded_benchmark
-from unsee.benchmark.schema import Benchmark
+from unsee.benchmark.schema import Benchmark, ForgetRequest
 from unsee.mllm import embedded as embedded_model
 from unsee.mllm.families import Llava, set_compute
-from unsee.settings import BenchmarkSettings
+from unsee.mllm.rows import ImageBank
+from unsee.settings import BenchmarkSettings, PruneSettings
+from unsee.tracking import NoTracker
+from unsee.training import Checkpoints
+from unsee.unlearning.method import Work
+from unsee.unlearning.trainer import Unlearning
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -45,3 +51,41 @@ def llava64(llava: Llava) -> Llava:
     """The same in float64, where exactness can be told from rounding."""
     to_float64(llava)
     return llava
+
+
+@pytest.fixture
+def request_(small_benchmark: Benchmark) -> ForgetRequest:
+    """One person to forget, one to retain, three portraits each."""
+    first, second, *_ = small_benchmark.entities
+    return ForgetRequest((first,), (second,), ())
+
+
+@pytest.fixture
+def make_work(small_benchmark, request_):
+    """make_work(llava, method, **settings): up to three questions per row, two neurons pruned in one layer."""
+
+    def make(llava, method="vkd", *, questions=3, pruned_layer=3, retrained=None, **changes):
+        benchmark = few_questions(small_benchmark, questions)
+        return Work(
+            settings=settings(method, **changes),
+            mllm=llava,
+            bank=ImageBank(llava, benchmark),
+            benchmark=benchmark,
+            request=request_,
+            pruned=pruned_neurons(pruned_layer),
+            pruning=PruneSettings.model_validate({"threshold": {"fraction": 0.1}, "layers": 2}),
+            fisher=random_fisher(llava),
+            retrained=retrained,
+        )
+
+    return make
+
+
+@pytest.fixture
+def make(make_work):
+    """make(llava, method, **settings): the same, put together for training."""
+
+    def of(llava, method="vkd", *, checkpoints=None, **changes):
+        return Unlearning.of(make_work(llava, method, **changes), checkpoints or Checkpoints(), NoTracker())
+
+    return of

@@ -83,5 +83,5 @@ def test_an_unknown_layout_is_refused(tmp_path, capsys, monkeypatch):
 def test_pipeline_compile_writes_the_yaml(tmp_path, capsys, monkeypatch):
     code, out, _ = unsee(capsys, monkeypatch, "pipeline", "compile", "--out", str(tmp_path))
     assert code == 0
-    assert out.strip() == str(tmp_path / "unlearn.yaml")
+    assert out.splitlines() == [str(tmp_path / "unlearn.yaml"), str(tmp_path / "compare.yaml")]
     assert (tmp_path / "unlearn.yaml").exists()

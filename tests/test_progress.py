@@ -8,10 +8,11 @@ import pytest
 
 from unsee import progress as module
 from unsee.benchmark import embedded
-from unsee.mllm.finetune import ImageBank
+from unsee.mllm.rows import FrozenPrefix, ImageBank, Portraits
 from unsee.progress import MARK, TERMINAL, progress
 from unsee.statistics.importance import mean_absolute_activation
-from unsee.unlearning.visual import FrozenPrefix
+from unsee.unlearning import references
+from unsee.unlearning.references import reference_features
 
 
 @pytest.fixture
@@ -54,9 +55,9 @@ def test_long_work_tells_how_far_it_is(captured, monkeypatch, small_benchmark, b
     images = [question.image for question in small_benchmark.select(role="train", modality="vqa")][:2]
     embedded.generate(benchmark_settings, tmp_path / "drawn")
     mean_absolute_activation(llava, bank.pixels, images, batch=1)
-    source = FrozenPrefix(llava, bank.pixels, 2)
-    source.fill(images, batch=1)
-    source.snapshot(images, batch=1)
+    FrozenPrefix(llava, bank.pixels, 2).fill(images, batch=1)
+    monkeypatch.setattr(references, "CHUNK", 1)
+    reference_features(Portraits(llava, bank, small_benchmark, list(small_benchmark.entities)[:1]))
     told = captured.readouterr().out
-    for line in ("drawing portraits 1/25", "neuron importance 1/2", "frozen layers 1/", "the teacher's features 1/2"):
+    for line in ("drawing portraits 1/25", "neuron importance 1/2", "frozen layers 1/", "the teacher's features 1/3"):
         assert f"{MARK}{line}" in told

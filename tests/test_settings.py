@@ -87,7 +87,7 @@ def test_an_unknown_preset_is_told_with_the_known_ones():
 
 
 def test_an_unknown_method_is_refused():
-    with pytest.raises(UserError, match=r"unlearn\.method = 'magic'"):
+    with pytest.raises(UserError, match=r"method 'magic' is unknown; choose one of .*vkd"):
         load_settings("embedded", method="magic")
 
 

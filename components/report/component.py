@@ -17,7 +17,9 @@ def report(
     vanilla_evaluation: Input[Artifact],
     retrained_evaluation: Input[Artifact],
     unlearned_evaluation: Input[Artifact],
-    relearning: Input[Artifact],
+    vanilla_relearning: Input[Artifact],
+    retrained_relearning: Input[Artifact],
+    unlearned_relearning: Input[Artifact],
     summary: Output[Artifact],
     page: Output[HTML],
     metrics: Output[Metrics],
@@ -36,7 +38,9 @@ def report(
         vanilla_evaluation: Scores and predictions of vanilla.
         retrained_evaluation: Scores and predictions of the reference.
         unlearned_evaluation: Scores and predictions of the unlearned model.
-        relearning: Outcome of the relearning attack.
+        vanilla_relearning: Outcome of the relearning attack on vanilla, a control.
+        retrained_relearning: The same on the reference, a control.
+        unlearned_relearning: The same on the unlearned model.
 
     Returns:
         summary: summary.json and report.html.
@@ -45,12 +49,22 @@ def report(
     """
     import shutil
 
-    from unsee.steps import report
-    from unsee.steps.component import paths, running
+    from unsee.steps import component, report
 
-    inputs = paths(benchmark=benchmark, vanilla=vanilla, retrained=retrained, unlearned=unlearned)
-    inputs |= paths(statistics=statistics, pruning=pruning, relearning=relearning, out=summary)
-    scores = paths(vanilla=vanilla_evaluation, retrained=retrained_evaluation, unlearned=unlearned_evaluation)
-    with running("report", metrics) as step:
-        step.show(report.run(**inputs, forget=forget, settings=settings, evaluations=scores, tracker=step.tracker))
+    inputs = component.paths(benchmark=benchmark, vanilla=vanilla, retrained=retrained, unlearned=unlearned)
+    inputs |= component.paths(statistics=statistics, pruning=pruning, out=summary)
+    scores = {"vanilla": vanilla_evaluation, "retrained": retrained_evaluation, "unlearned": unlearned_evaluation}
+    attacks = {"vanilla": vanilla_relearning, "retrained": retrained_relearning, "unlearned": unlearned_relearning}
+    evaluations, relearning = component.paths(**scores), component.paths(**attacks)
+    with component.running("report", metrics) as step:
+        step.show(
+            report.run(
+                **inputs,
+                evaluations=evaluations,
+                relearning=relearning,
+                forget=forget,
+                settings=settings,
+                tracker=step.tracker,
+            )
+        )
         shutil.copyfile(f"{summary.path}/report.html", page.path)

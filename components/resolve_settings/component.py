@@ -31,7 +31,7 @@ def resolve_settings(
 
     Args:
         preset: Name of a preset.
-        method: Unlearning method.
+        method: Unlearning method, which settings of its own may follow, as in "vkd unlearn.beta=0.3".
         overrides: Assignments such as "unlearn.beta=0.3"; they win over config and preset.
         config: YAML text of the preset's shape; it wins over the preset. Empty: none.
         seed: Seed of everything random that has no seed of its own.

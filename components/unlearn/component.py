@@ -10,6 +10,7 @@ def unlearn(
     benchmark: Input[Dataset],
     forget: list[str],
     vanilla: Input[Model],
+    retrained: Input[Model],
     statistics: Input[Artifact],
     pruning: Input[Artifact],
     code_digest: str,
@@ -23,19 +24,23 @@ def unlearn(
         benchmark: Benchmark directory.
         forget: Ids of the people to be forgotten; empty: the benchmark's own forget split.
         vanilla: The model that knows too much.
+        retrained: The reference model, for the methods that look at it.
         statistics: What collect-statistics measured.
         pruning: The neurons to remove.
         code_digest: Identity of code and library versions: part of the cache key, not read.
 
     Returns:
         model: A delta on the vanilla model, with history.json and mask.json.
-        metrics: How the training ended.
+        metrics: How the training ended, and what it cost.
     """
-    from unsee.settings import UnlearnSettings
+    import json
+
     from unsee.steps import unlearn
     from unsee.steps.component import paths, running
+    from unsee.unlearning.method import settings_of
 
-    section = UnlearnSettings.model_validate_json(settings)
-    inputs = paths(benchmark=benchmark, model=vanilla, statistics=statistics, pruning=pruning, out=model)
+    section = settings_of(json.loads(settings))
+    models = paths(model=vanilla, retrained=retrained, out=model)
+    inputs = paths(benchmark=benchmark, statistics=statistics, pruning=pruning)
     with running("unlearn", metrics) as step:
-        step.show(unlearn.run(section, **inputs, forget=forget, tracker=step.tracker))
+        step.show(unlearn.run(section, **inputs, **models, forget=forget, tracker=step.tracker))

@@ -28,6 +28,17 @@ Out = Annotated[Path, typer.Option(help="Directory to write to.")]
 Base = Annotated[Path | None, typer.Option(help="The model a delta was made from, if it is not where it was.")]
 
 
+Preset = Annotated[str, typer.Option(help="Settings to start from.")]
+Config = Annotated[Path | None, typer.Option(help="YAML file of the preset's shape with settings to change.")]
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting to change; may be repeated.")
+]
+GivenBenchmark = Annotated[Path | None, typer.Option(help="Benchmark directory; without it one is generated.")]
+Forget = Annotated[
+    str | None, typer.Option(metavar="ID[,ID…]", help="Who is to be forgotten, if not whom the benchmark suggests.")
+]
+
+
 @app.callback()
 def unsee(debug: Annotated[bool, typer.Option(DEBUG, help="Show tracebacks (anywhere on the line).")] = False) -> None:
     """Make a multimodal LLM forget what people look like, and only that."""
@@ -36,36 +47,48 @@ def unsee(debug: Annotated[bool, typer.Option(DEBUG, help="Show tracebacks (anyw
 @app.command()
 def run(
     out: Annotated[Path, typer.Option(help="Directory for summary.json, report.html and log.txt.")],
-    preset: Annotated[str, typer.Option(help="Settings to start from.")] = "embedded",
-    config: Annotated[
-        Path | None, typer.Option(help="YAML file of the preset's shape with settings to change.")
-    ] = None,
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting to change; may be repeated.")
-    ] = None,
-    method: Annotated[str, typer.Option(help="Unlearning method.")] = "vkd",
-    benchmark: Annotated[Path | None, typer.Option(help="Benchmark directory; without it one is generated.")] = None,
-    forget: Annotated[
-        str | None, typer.Option(metavar="ID[,ID…]", help="Who is to be forgotten, if not whom the benchmark suggests.")
-    ] = None,
+    preset: Preset = "embedded",
+    config: Config = None,
+    assignments: Assignments = None,
+    method: Annotated[str, typer.Option(help="Unlearning method, or a name under the preset's methods.")] = "vkd",
+    benchmark: GivenBenchmark = None,
+    forget: Forget = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
 ) -> None:
     """Run the whole pipeline on this machine: vanilla, retrained, unlearned, evaluated, attacked, reported."""
     _require_pipelines()
-    from unsee_pipelines import local
+    from unsee_pipelines import jobs, local
     from unsee_pipelines.summary import final_table
 
-    request = local.Request(
-        out=out,
-        preset=preset,
-        method=method,
-        config=config,
-        assignments=tuple(assignments or ()),
-        benchmark=benchmark,
-        forget=() if forget is None else _ids(forget),
-        seed=seed,
-    )
-    typer.echo(f"\n{final_table(local.run(request))}")
+    request = jobs.Request(preset, config, tuple(assignments or ()), benchmark, _ids(forget))
+    typer.echo(f"\n{final_table(local.run(jobs.unlearn_job(request, method, seed), out))}")
+
+
+@app.command()
+def compare(
+    out: Annotated[Path, typer.Option(help="Directory for comparison.json, comparison.csv and report.html.")],
+    methods: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME[,NAME…]",
+            help="Methods; 'all', 'ablations', or e.g. 'vkd,vkd unlearn.beta=0' with settings of their own.",
+        ),
+    ] = "all",
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds, from 0.")] = 3,
+    preset: Preset = "embedded",
+    config: Config = None,
+    assignments: Assignments = None,
+    benchmark: GivenBenchmark = None,
+    forget: Forget = None,
+) -> None:
+    """Unlearn by several methods over several seeds, and compare them by the papers' tables."""
+    _require_pipelines()
+    from unsee_pipelines import jobs, local
+    from unsee_pipelines.summary import comparison_table
+
+    request = jobs.Request(preset, config, tuple(assignments or ()), benchmark, _ids(forget))
+    job = jobs.compare_job(request, jobs.expand(methods, preset), seeds)
+    typer.echo(f"\n{comparison_table(local.run(job, out))}")
 
 
 @app.command()
@@ -168,7 +191,9 @@ def pipeline_compile(
         typer.echo(path)
 
 
-def _ids(forget: str) -> tuple[str, ...]:
+def _ids(forget: str | None) -> tuple[str, ...]:
+    if forget is None:
+        return ()
     ids = tuple(stripped for part in forget.split(",") if (stripped := part.strip()))
     if not ids:
         raise UserError(f"--forget {forget!r} names nobody; write e.g. --forget P001,P002, or leave it out")

@@ -1,11 +1,11 @@
 """Neuron pruning (Eq. 8): what a pruned neuron is made of becomes zero, and stays zero."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
 
-from unsee.mllm.families import Mllm
+from unsee.mllm.families import Mllm, Mlp
 from unsee.settings import PruneSettings
 from unsee.statistics.importance import Importance
 from unsee.thresholds import Selection, select
@@ -21,25 +21,30 @@ def choose_neurons(importance: Importance, settings: PruneSettings) -> Selection
 
 
 def pruned_entries(mllm: Mllm, pruned: Pruned) -> dict[str, Tensor]:
-    """Per parameter, the entries that belong to pruned neurons: rows (and biases) of the incoming layers, columns of
-    the outgoing one. Bool tensors shaped to broadcast over the parameter."""
+    """Per parameter of the tower, the entries that belong to pruned neurons: rows (and biases) of the incoming layers,
+    columns of the outgoing one. Bool tensors shaped to broadcast over the parameter."""
     names = {id(parameter): name for name, parameter in mllm.model.named_parameters()}
-    entries: dict[str, Tensor] = {}
+    mlps = (mlp for mlp in mllm.tower_mlps() if mlp.layer in pruned)
+    return {names[id(p)]: gone for mlp in mlps for p, gone in _entries(mlp, pruned[mlp.layer])}
+
+
+def _entries(mlp: Mlp, gone: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    for linear in mlp.incoming:
+        yield linear.weight, gone[:, None]
+        if linear.bias is not None:
+            yield linear.bias, gone
+    yield mlp.outgoing.weight, gone[None, :]
+
+
+def zero_neurons(mllm: Mllm, pruned: Pruned) -> None:
+    """Prune the tower in place."""
     for mlp in mllm.tower_mlps():
-        if mlp.layer not in pruned:
-            continue
-        gone = pruned[mlp.layer]
-        for linear in mlp.incoming:
-            entries[names[id(linear.weight)]] = gone[:, None]
-            if linear.bias is not None:
-                entries[names[id(linear.bias)]] = gone
-        entries[names[id(mlp.outgoing.weight)]] = gone[None, :]
-    return entries
+        if mlp.layer in pruned:
+            zero(mlp, pruned[mlp.layer])
 
 
 @torch.no_grad()
-def zero_neurons(mllm: Mllm, pruned: Pruned) -> None:
-    """Prune in place."""
-    parameters = dict(mllm.model.named_parameters())
-    for name, gone in pruned_entries(mllm, pruned).items():
-        parameters[name].masked_fill_(gone, 0)
+def zero(mlp: Mlp, gone: Tensor) -> None:
+    """Prune one MLP in place; `gone`: bool [neurons]."""
+    for parameter, entries in _entries(mlp, gone):
+        parameter.masked_fill_(entries, 0)

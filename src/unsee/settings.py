@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    SerializeAsAny,
+    ValidationError,
+    model_validator,
+)
 
 from unsee.errors import Problems, UserError
 
@@ -80,30 +88,34 @@ class PruneSettings(Section):
     layers: PositiveInt | None
 
 
-class UnlearnSettings(Section):
-    """Eq. 3-5 and 11. `layers`: how many of the deepest tower layers are tunable (None: all that feed the projector).
+Scope = Literal["vision", "full"]
 
-    least_steps: with few portraits to forget, epochs are repeated up to so many steps. versions: of each portrait, as
-    it is and augmented, an epoch each in turn. micro_batch_images: how many images go through the model at once, which
-    changes speed and memory, not the result. decay: the last share of the steps, over which the learning rate falls to
-    zero.
+
+class UnlearnSettings(Section):
+    """What every unlearning method has; a method adds its own (`unsee.unlearning.method`).
+
+    scope: what is trained: tower MLPs of the deepest `layers` layers that feed the projector (None: of all) and the
+    projector, or everything. least_steps: with few portraits to forget, epochs are repeated up to so many steps.
+    versions: of each portrait, as it is and augmented, an epoch each in turn. batch_people: people by name per step.
+    micro_batch_images: how many images go through the model at once, which changes speed and memory, not the result.
+    decay: the last share of the steps, over which the learning rate falls to zero.
+    mask_on: whether a saliency mask restrains the forgetting gradient alone (Eq. 5) or the whole update. clip: largest
+    norm of the forgetting and of the preserving gradient, each on its own.
     """
 
-    method: Literal["vkd"]
-    alpha: float = Field(gt=0)
-    beta: float = Field(ge=0)
-    mask: ThresholdSettings
-    mask_on: Literal["forget_gradient", "update"]
-    bound: PositiveFloat | Literal["none"]
+    method: str
+    scope: Scope = "full"
     layers: PositiveInt | None
     epochs: PositiveInt
     least_steps: int = Field(ge=0)
     versions: PositiveInt
     batch_forget_images: PositiveInt
     batch_retain_images: PositiveInt
+    batch_people: PositiveInt
     micro_batch_images: PositiveInt
     learning_rate: float = Field(gt=0)
     decay: float = Field(ge=0, le=1)
+    mask_on: Literal["forget_gradient", "update"]
     clip: float = Field(gt=0)
     threads: PositiveInt
     seed: Seed
@@ -145,7 +157,7 @@ class Settings(Section):
     vanilla: FinetuneSettings
     statistics: StatisticsSettings
     prune: PruneSettings
-    unlearn: UnlearnSettings
+    unlearn: SerializeAsAny[UnlearnSettings]
     evaluation: EvaluationSettings
     relearn: RelearnSettings
 
@@ -159,9 +171,10 @@ def load_settings(
     seed: int = 0,
     benchmark: str = "",
 ) -> Settings:
-    """Preset, then `config` (YAML of the same shape), then `assignments` ("unlearn.beta=0.3"), then method and seed.
+    """Preset, what it says of the method, `config` (YAML of the same shape), `assignments` ("unlearn.beta=0.3"), seed.
 
     Args:
+        method: a method's name, or a name under the preset's `methods` that is a method with other settings.
         benchmark: the directory that is given instead of a generated benchmark, if one is.
 
     Raises:
@@ -169,6 +182,8 @@ def load_settings(
             that would have no effect.
     """
     values = _read_preset(preset)
+    variant = values.pop("methods").get(method, {})
+    _merge(values, variant)
     changes = [_read_yaml(config)] if config is not None else []
     changes += map(_parse_assignment, assignments)
     if benchmark and any("benchmark" in change for change in changes):
@@ -187,14 +202,40 @@ def load_settings(
         if scored in sections.get("evaluation", {}):
             sections.get("relearn", {}).setdefault(name, sections["evaluation"][scored])
     _set_by_option(values, "preset", preset, "--preset")
-    _set_by_option(sections.get("unlearn", {}), "unlearn.method", method, "--method")
+    of_variant = variant.get("unlearn", {}).get("method", method)
+    _set_by_option(sections.get("unlearn", {}), "unlearn.method", of_variant, "--method")
+    settings = _validated(values)
+    _check_layers(settings)
+    return settings
+
+
+def variants(preset: str) -> list[str]:
+    """The names under a preset's `methods`."""
+    return list(_read_preset(preset)["methods"])
+
+
+def _validated(values: dict[str, Any]) -> Settings:
+    """Raises Problems with everything that is wrong with the values."""
+    from unsee.unlearning.method import settings_of  # the methods need torch, `unsee --help` does not
+
+    problems = []
+    if isinstance(unlearn := values.get("unlearn"), dict):
+        try:
+            values = {**values, "unlearn": settings_of(unlearn)}
+        except ValidationError as error:
+            problems += _told(error, "unlearn.")
+            values = {**values, "unlearn": UnlearnSettings.model_construct()}
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}" for e in error.errors()]
-        raise Problems(f"preset {preset} with these settings is not valid:", problems) from None
-    _check_layers(settings)
+        problems += _told(error)
+    if problems:
+        raise Problems(f"preset {values['preset']} with these settings is not valid:", problems)
     return settings
+
+
+def _told(error: ValidationError, prefix: str = "") -> list[str]:
+    return [f"{prefix}{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}" for e in error.errors()]
 
 
 def require_layers(setting: str, wanted: int | None, available: int) -> None:

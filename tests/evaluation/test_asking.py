@@ -14,7 +14,7 @@ from unsee.errors import TrainingFailure
 from unsee.evaluation.asking import TEXT_ROW, Asked, Examiner, batches
 from unsee.mllm import checkpoint
 from unsee.mllm.families import Llava
-from unsee.mllm.finetune import ImageBank
+from unsee.mllm.rows import ImageBank
 from unsee.settings import SHIPPED_BASE
 
 

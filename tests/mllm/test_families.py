@@ -9,7 +9,7 @@ from transformers import LlavaConfig, LlavaForConditionalGeneration
 from unsee.errors import UserError
 from unsee.mllm import embedded
 from unsee.mllm.families import Llava
-from unsee.mllm.finetune import ImageBank
+from unsee.mllm.rows import ImageBank
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import torch
 
 from unsee.bench import plain
 from unsee.mllm.families import Llava
-from unsee.mllm.finetune import Finetuning, ImageBank, TrainingRows, augment, finetune
+from unsee.mllm.finetune import Finetuning, TrainingRows, finetune
+from unsee.mllm.rows import ImageBank, augment
 from unsee.settings import FinetuneSettings
 from unsee.tracking import NoTracker
 from unsee.training import CHECKPOINTS

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from unsee.bench import plain
 from unsee.benchmark.schema import Benchmark
 from unsee.mllm.families import Llava
-from unsee.mllm.finetune import ImageBank
 from unsee.mllm.packing import (
     Layout,
     image_losses,
@@ -18,6 +17,7 @@ from unsee.mllm.packing import (
     question_losses,
 )
 from unsee.mllm.prompts import Rendered
+from unsee.mllm.rows import ImageBank
 
 TOLERANCE = 1e-8  # relative, in float64
 

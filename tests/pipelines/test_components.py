@@ -12,7 +12,15 @@ NAMES = readme.component_names()
 
 def test_every_step_of_the_design_has_a_component():
     steps = "resolve_settings prepare_benchmark build_vanilla build_retrained collect_statistics prune unlearn evaluate"
-    assert set(NAMES) == {*steps.split(), "relearn_attack", "report", "register", "finish"}
+    assert set(NAMES) == {
+        *steps.split(),
+        "relearn_attack",
+        "report",
+        "register",
+        "finish",
+        "compare_methods",
+        "compare_report",
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)

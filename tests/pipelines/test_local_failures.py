@@ -11,9 +11,8 @@ from mlflow import MlflowClient
 
 from unsee.benchmark.schema import Benchmark
 from unsee.errors import UserError
-from unsee.settings import load_settings
 from unsee_pipelines import local
-from unsee_pipelines.local import Request, pipeline_arguments
+from unsee_pipelines.jobs import Request, unlearn_job
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +36,7 @@ def failing(monkeypatch, tmp_path, empty_store):
 
         monkeypatch.setattr(local, "_execute", fail)
         with pytest.raises(UserError) as error:
-            local.run(request)
+            local.run(unlearn_job(request, "vkd", 0), tmp_path / "out")
         return str(error.value)
 
     return run
@@ -54,15 +53,14 @@ def parent(tmp_path):
     ("forget", "words"),
     [(("P001", "P999"), "--forget names P999, not in benchmark embedded-0"), (("R001",), "R001, real-world in")],
 )
-def test_people_of_a_generated_benchmark_are_checked_before_anything_runs(forget, words, tmp_path):
+def test_people_of_a_generated_benchmark_are_checked_before_anything_runs(forget, words):
     with pytest.raises(UserError, match=words):
-        local.run(Request(tmp_path / "out", forget=forget))
-    assert list(tmp_path.iterdir()) == []
-    assert pipeline_arguments(Request(tmp_path, forget=("P001",)), load_settings("embedded"))["forget"] == ["P001"]
+        unlearn_job(Request(forget=forget), "vkd", 0)
+    assert unlearn_job(Request(forget=("P001",)), "vkd", 0).arguments["forget"] == ["P001"]
 
 
 def test_a_failed_run_on_a_given_benchmark_is_told_apart_by_its_source(failing, tmp_path, small_benchmark: Benchmark):
-    assert failing(Request(tmp_path / "out", benchmark=small_benchmark.directory)) == "the step's own reason"
+    assert failing(Request(benchmark=small_benchmark.directory)) == "the step's own reason"
     run = parent(tmp_path)
     assert run.info.status == "FAILED"
     assert run.data.params["benchmark_source"] == str(small_benchmark.directory)
@@ -71,7 +69,7 @@ def test_a_failed_run_on_a_given_benchmark_is_told_apart_by_its_source(failing, 
 
 def test_a_tracking_store_that_fails_as_well_does_not_hide_why_the_run_failed(failing, tmp_path):
     store = tmp_path / "mlflow.db"
-    reason = failing(Request(tmp_path / "out"), before_failing=lambda: store.write_bytes(b"no database" * 1000))
+    reason = failing(Request(), before_failing=lambda: store.write_bytes(b"no database" * 1000))
     assert reason == "the step's own reason"
     assert "could not be closed" in (tmp_path / "out" / "log.txt").read_text()
 

@@ -12,7 +12,7 @@ from unsee_pipelines.transcript import Transcript
 @pytest.fixture
 def transcript():
     names = {"prune": "prune", "evaluate-2": "evaluate-unlearned"}
-    return Transcript(names, io.StringIO(), io.StringIO(), on_failure=lambda step: None)
+    return Transcript(names, io.StringIO(), io.StringIO(), on_failure=lambda step: None, steps=2)
 
 
 def shown(transcript):
@@ -24,13 +24,13 @@ def test_started_and_finished_steps_are_told_by_their_names(transcript):
     transcript.write("00:00:02 - INFO - Task \x1b[96m'evaluate-2'\x1b[0m finished with ")
     transcript.write("status \x1b[92mSUCCESS\x1b[0m\n")
     started, finished = shown(transcript)
-    assert started == "[ 1/2] evaluate-unlearned …"
-    assert finished.startswith("[ 1/2] evaluate-unlearned done, ")
+    assert started == "[1/2] evaluate-unlearned …"
+    assert finished.startswith("[1/2] evaluate-unlearned done, ")
 
 
 def test_a_step_served_from_the_cache_is_called_cached(transcript):
     transcript.write("Task prune cache hit (key=0123456789ab); skipping execution.\n")
-    assert shown(transcript) == ["[ 1/2] prune cached"]
+    assert shown(transcript) == ["[1/2] prune cached"]
     assert transcript.cached == {"prune"}
 
 
@@ -47,7 +47,7 @@ def test_a_told_failure_is_kept_and_nothing_is_shown_after_the_failed_step(trans
     transcript.write("Task 'prune' finished with status FAILURE\nExecuting task 'evaluate-2'\n")
     assert transcript.failure == failure
     assert transcript.failed_step == "prune"
-    assert shown(transcript)[-1].startswith("[ 1/2] prune FAILED")
+    assert shown(transcript)[-1].startswith("[1/2] prune FAILED")
 
 
 def test_the_last_words_of_a_step_that_dies_are_kept(transcript):

@@ -79,7 +79,8 @@ def make_run(
     layers = {str(layer): {"pruned": 8 + 12 * layer, "of": 512} for layer in range(LAYERS)}
     _write_simple(root / "pruning", "pruning", {"pruning.json": {"threshold": 1.9, "fraction": 0.05, "layers": layers}})
     ends = {"unlearned": relearned, "vanilla": 0.96} | ({"retrained": 0.38} if with_retrained else {})
-    _write_simple(root / "relearning", "relearning", {"relearning.json": {"models": _relearning(ends)}})
+    for name, attacks in _relearning(ends).items():
+        _write_simple(root / f"relearning-{name}", "relearning", {"relearning.json": attacks})
     return {
         "benchmark": root / "benchmark",
         "forget": [],
@@ -90,7 +91,7 @@ def make_run(
         "retrained": root / "retrained" if with_retrained else None,
         "unlearned": root / "unlearned",
         "evaluations": {name: root / f"evaluation-{name}" for name in models},
-        "relearning": root / "relearning",
+        "relearning": {name: root / f"relearning-{name}" for name in models},
     }
 
 

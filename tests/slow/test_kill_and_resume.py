@@ -45,7 +45,7 @@ KILLS = {
     "prune": 2,
     "unlearn": 10,
     "evaluate-unlearned": 2,
-    "relearn-attack": 2,
+    "relearn-unlearned": 2,
     "report": 2,
     "register": 2,
 }
@@ -127,24 +127,24 @@ def plan(root: Path) -> dict[str, Step]:
     data = {"benchmark": made("prepare-benchmark")}
     request = {**data, "forget": []}
     measured = {"statistics": made("collect-statistics"), "pruning": made("prune")}
-    evaluations = {
-        f"evaluate-{name}": Step(
-            "evaluate",
-            "evaluation",
-            {**request, "settings": settings["evaluation"], "name": name, "model": model, "base": base},
-        )
-        for name, (model, base) in models.items()
-    }
-    attacked = {"vanilla": vanilla, "retrained": retrained, "unlearned": unlearned}
+    examined = {}
+    for name, (model, base) in models.items():
+        given = {**request, "name": name, "model": model, "base": base}
+        examined[f"evaluate-{name}"] = Step("evaluate", "evaluation", {**given, "settings": settings["evaluation"]})
+        attack = Step("relearn_attack", "relearning", {**given, "settings": settings["relearn"]})
+        examined[f"relearn-{name}"] = attack
     reported = {
         **request,
         **measured,
-        **attacked,
+        "vanilla": vanilla,
+        "retrained": retrained,
+        "unlearned": unlearned,
         "settings": sections,
         "evaluations": {name: made(f"evaluate-{name}") for name in models},
-        "relearning": made("relearn-attack"),
+        "relearning": {name: made(f"relearn-{name}") for name in models},
     }
     registered = {"preset": "embedded", "vanilla": vanilla, "unlearned": unlearned, "summary": made("report")}
+    trained = {"settings": settings["unlearn"], "model": vanilla, "retrained": retrained}
     return {
         "prepare-benchmark": Step("prepare_benchmark", "benchmark", {"source": settings["benchmark"]}),
         "build-vanilla": Step("build_vanilla", "model", {**data, "settings": settings["vanilla"]}),
@@ -153,11 +153,8 @@ def plan(root: Path) -> dict[str, Step]:
             "collect_statistics", "statistics", {**request, "settings": settings["statistics"], "model": vanilla}
         ),
         "prune": Step("prune", "pruning", {"settings": settings["prune"], "statistics": measured["statistics"]}),
-        "unlearn": Step("unlearn", "model", {**request, **measured, "settings": settings["unlearn"], "model": vanilla}),
-        **evaluations,
-        "relearn-attack": Step(
-            "relearn_attack", "relearning", {**request, **attacked, "settings": settings["relearn"]}
-        ),
+        "unlearn": Step("unlearn", "model", {**request, **measured, **trained}),
+        **examined,
         "report": Step("report", "report", reported),
         "register": Step("register", "registration", registered),
     }

@@ -5,13 +5,12 @@ import torch
 from float64_pixels import see_in_float64
 
 from unsee.bench import plain
-from unsee.mllm.finetune import ImageBank
+from unsee.mllm.families import only_tunable
+from unsee.mllm.rows import ImageBank, Portraits
 from unsee.settings import ThresholdSettings
 from unsee.statistics.fisher import diagonal_fisher
 from unsee.steps.collect_statistics import linear_layers
 from unsee.unlearning.saliency import saliency_mask
-from unsee.unlearning.trainer import only_tunable
-from unsee.unlearning.visual import Portraits
 
 
 @pytest.fixture
@@ -29,7 +28,7 @@ def measure(portraits, unit, batches):
     only_tunable(mllm.model, mllm.visual_parameters(None))
 
     def forward(images):
-        outputs = portraits.forward(images, mllm.features(portraits.bank.pixels(images)))
+        outputs = portraits.forward(images)
         return outputs.losses, outputs.weights
 
     losses = [lambda chunk=chunk: forward(chunk) for chunk in batches]
@@ -53,7 +52,7 @@ def plain_fisher(portraits, unit):
 
 @pytest.mark.parametrize("unit", ["image", "question"])
 def test_the_fisher_information_is_the_mean_of_squared_per_sample_gradients(portraits, unit):
-    images = portraits.images
+    images = portraits.keys
     found = measure(portraits, unit, [images[:2], images[2:]])
     expected = plain_fisher(portraits, unit)
     assert found.keys() == expected.keys() == portraits.mllm.visual_parameters(None).keys()
@@ -62,7 +61,7 @@ def test_the_fisher_information_is_the_mean_of_squared_per_sample_gradients(port
 
 
 def test_how_images_are_batched_does_not_matter(portraits):
-    images = portraits.images
+    images = portraits.keys
     one, three = measure(portraits, "question", [[i] for i in images]), measure(portraits, "question", [images])
     for name, fisher in one.items():
         torch.testing.assert_close(fisher, three[name], rtol=1e-9, atol=0)
@@ -72,12 +71,11 @@ def test_a_half_precision_model_is_measured_in_float32(llava, small_benchmark):
     person = next(iter(small_benchmark.entities))
     portraits = Portraits(llava, ImageBank(llava, small_benchmark), small_benchmark, [person])
     llava.model.to(torch.bfloat16)
-    images = portraits.images[:1]
+    images = portraits.keys[:1]
     only_tunable(llava.model, llava.visual_parameters(None))
 
     def forward():
-        pixels = portraits.bank.pixels(images).to(torch.bfloat16)
-        outputs = portraits.forward(images, llava.features(pixels))
+        outputs = portraits.forward(images)
         return outputs.losses, outputs.weights
 
     fisher = diagonal_fisher(linear_layers(llava), [forward], "image")

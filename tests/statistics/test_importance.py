@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from unsee.mllm.finetune import ImageBank
+from unsee.mllm.rows import ImageBank
 from unsee.pruning import choose_neurons
 from unsee.settings import PruneSettings
 from unsee.statistics.importance import (

@@ -84,11 +84,10 @@ def tiny_run(tmp_path_factory, small_benchmark, tiny_settings):
     run.step("retrained", build_retrained.run, settings.vanilla, benchmark, everybody)
     run.step("statistics", collect_statistics.run, settings.statistics, benchmark, everybody, run["vanilla"])
     run.step("pruning", prune.run, settings.prune, run["statistics"])
-    inputs = (run["vanilla"], run["statistics"], run["pruning"])
+    inputs = (run["vanilla"], run["statistics"], run["pruning"], run["retrained"])
     run.step("unlearned", unlearn.run, settings.unlearn, benchmark, everybody, *inputs)
-    for name, base in (("vanilla", None), ("unlearned", run["vanilla"])):
-        examined = (name, run[name], base)
-        run.step(f"evaluation-{name}", evaluate.run, settings.evaluation, benchmark, everybody, *examined)
-    attacked = (run["unlearned"], run["vanilla"], run["retrained"])
-    run.step("relearning", relearn_attack.run, settings.relearn, benchmark, everybody, *attacked)
+    for name, base in (("vanilla", None), ("retrained", None), ("unlearned", run["vanilla"])):
+        examined = (benchmark, everybody, name, run[name], base)
+        run.step(f"evaluation-{name}", evaluate.run, settings.evaluation, *examined)
+        run.step(f"relearning-{name}", relearn_attack.run, settings.relearn, *examined)
     return run

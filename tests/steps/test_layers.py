@@ -36,7 +36,7 @@ def test_prune_tells_it(made):
 
 
 def test_unlearn_tells_it(made, small_benchmark):
-    inputs = [made / name for name in ("model", "statistics", "pruning", "out")]
+    *inputs, out = (made / name for name in ("model", "statistics", "pruning", "out"))
     with pytest.raises(UserError, match=f"^unlearn.layers = 6, {FEW}"):
-        unlearn.run(SETTINGS.unlearn, small_benchmark.directory, [], *inputs, NoTracker())
+        unlearn.run(SETTINGS.unlearn, small_benchmark.directory, [], *inputs, None, out, NoTracker())
     assert not (made / "out").exists()

@@ -19,7 +19,7 @@ from unsee.training import CHECKPOINTS
 KINDS = {
     "benchmark": "benchmark", "vanilla": "model", "retrained": "model", "statistics": "statistics",
     "pruning": "pruning", "unlearned": "model", "evaluation-vanilla": "evaluation",
-    "evaluation-unlearned": "evaluation", "relearning": "relearning",
+    "evaluation-unlearned": "evaluation", "relearning-unlearned": "relearning",
 }  # fmt: skip
 MODELS = ("vanilla", "unlearned")
 
@@ -182,8 +182,8 @@ def test_every_question_has_a_prediction_and_every_metric_a_value_or_a_reason(ti
 
 
 def test_every_model_is_relearnt_with_the_same_budgets(tiny_run):
-    found = read_json(tiny_run["relearning"] / "relearning.json")["models"]
-    assert set(found) == {"unlearned", "vanilla", "retrained"}
+    models = ("unlearned", "vanilla", "retrained")
+    found = {name: read_json(tiny_run[f"relearning-{name}"] / "relearning.json") for name in models}
     used = [{(s, p): r["used"] for s, rs in by.items() for p, r in rs.items()} for by in found.values()]
     assert used[0] == used[1] == used[2]
     assert used[0] == {
@@ -195,7 +195,7 @@ def test_every_model_is_relearnt_with_the_same_budgets(tiny_run):
 
 
 def test_relearning_tells_before_after_and_why_not(tiny_run):
-    found = read_json(tiny_run["relearning"] / "relearning.json")["models"]["unlearned"]
+    found = read_json(tiny_run["relearning-unlearned"] / "relearning.json")
     assert found["person"]["20"]["gap"] is None
     assert "too few people" in found["person"]["20"]["reason"]
     attacked = found["person"]["50"]
@@ -205,12 +205,12 @@ def test_relearning_tells_before_after_and_why_not(tiny_run):
     evaluated = tiny_run.returned["evaluation-unlearned"]
     assert attacked["before"] == evaluated["forget/vqa/accuracy"]
     assert attacked["curve"][0]["forget/qa/accuracy"] == evaluated["forget/qa/accuracy"]
-    assert tiny_run.returned["relearning"]["relearning/person/50/gap"] == attacked["gap"]
-    assert "relearning/person/20/gap" not in tiny_run.returned["relearning"]
+    assert tiny_run.returned["relearning-unlearned"]["relearning/person/50/gap"] == attacked["gap"]
+    assert "relearning/person/20/gap" not in tiny_run.returned["relearning-unlearned"]
 
 
 def unlearn_again(tiny_run, out, tracker, settings=None):
-    inputs = (tiny_run["vanilla"], tiny_run["statistics"], tiny_run["pruning"])
+    inputs = (tiny_run["vanilla"], tiny_run["statistics"], tiny_run["pruning"], tiny_run["retrained"])
     unlearn.run(settings or tiny_run.settings.unlearn, tiny_run["benchmark"], [], *inputs, out, tracker)
 
 
@@ -275,8 +275,8 @@ def test_an_attack_that_cannot_be_uploaded_is_kept_and_not_run_again(tiny_run, t
     settings = tiny_run.settings.relearn.model_copy(update={"samplings": ("image",), "percents": (50,)})
 
     def attack(tracker):
-        models = (tiny_run["unlearned"], tiny_run["vanilla"], None)
-        relearn_attack.run(settings, tiny_run["benchmark"], [], *models, tmp_path / "out", tracker)
+        model = ("unlearned", tiny_run["unlearned"], tiny_run["vanilla"])
+        relearn_attack.run(settings, tiny_run["benchmark"], [], *model, tmp_path / "out", tracker)
         return read_json(tmp_path / "out" / "relearning.json")
 
     with pytest.raises(ConnectionError):
@@ -284,7 +284,7 @@ def test_an_attack_that_cannot_be_uploaded_is_kept_and_not_run_again(tiny_run, t
     kept = artifact.read(tmp_path / "out", "relearning").files
     with monkeypatch.context() as patch:
         patch.setattr(relearn_attack.RelearningAttack, "run", None)
-        assert set(attack(NoTracker())["models"]) == {"unlearned", "vanilla"}
+        assert set(attack(NoTracker())) == {"image"}
     assert artifact.read(tmp_path / "out", "relearning").files == kept
     assert list((tmp_path / "checkpoints").iterdir()) == []
 
@@ -293,6 +293,6 @@ def test_inputs_of_the_wrong_kind_are_refused(tiny_run, tmp_path):
     with pytest.raises(UserError, match="holds a pruning, not a statistics"):
         unlearn.run(
             tiny_run.settings.unlearn, tiny_run["benchmark"], [], tiny_run["vanilla"], tiny_run["pruning"],
-            tiny_run["pruning"], tmp_path / "out", NoTracker(),
+            tiny_run["pruning"], None, tmp_path / "out", NoTracker(),
         )  # fmt: skip
     assert not (tmp_path / "out").exists()

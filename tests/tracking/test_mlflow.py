@@ -112,6 +112,12 @@ def test_parent_carries_the_final_metrics_and_files(store: MlflowClient, parent:
     assert [file.path for file in store.list_artifacts(parent)] == ["summary.json"]
 
 
+def test_metrics_may_be_named_by_settings(store: MlflowClient, parent: str) -> None:
+    """A method of a comparison is called by what it is changed by; MLflow refuses some of these characters."""
+    tracking.log_to_parent({"vkd unlearn.mask={fraction:0.5}/distance": 0.1})
+    assert store.get_run(parent).data.metrics == {"vkd unlearn.mask__fraction:0.5_/distance": 0.1}
+
+
 def test_dataset_is_noted_with_its_context(store: MlflowClient, parent: str) -> None:
     tracking.log_dataset("embedded", "ab" * 32, "/data/benchmark", "forget", {"people": 20})
     (dataset_input,) = store.get_run(parent).inputs.dataset_inputs

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from unsee.mllm.finetune import ImageBank
+from unsee.mllm.rows import ImageBank
 from unsee.pruning import pruned_entries, zero_neurons
 
 PRUNED = {1: [0, 7, 511], 3: [3]}

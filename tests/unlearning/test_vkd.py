@@ -1,13 +1,34 @@
 """Eq. 3-5 against the formula on random tensors, and the bound on forgetting."""
 
+from dataclasses import dataclass
+from types import SimpleNamespace
+
 import pytest
 import torch
+from unlearning_work import settings
 
-from unsee.unlearning.visual import Outputs, mean_loss
-from unsee.unlearning.vkd import Vkd, distillation_loss
+from unsee.mllm.packing import image_losses
+from unsee.mllm.rows import mean_loss
+from unsee.unlearning.methods.vkd import VisualKnowledgeDistillation, distillation_loss
 
 WEIGHTS = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]])
 TOKENS = torch.tensor([[2, 1, 0], [1, 3, 4]])
+
+
+@dataclass
+class RandomOutputs:
+    """What a forward gives, made of random tensors; the first image has two questions, the second three."""
+
+    keys: tuple[str, ...]
+    features: torch.Tensor
+    losses: torch.Tensor
+
+    @property
+    def answer_losses(self):
+        return self.losses * TOKENS
+
+    def mean(self, questions):
+        return image_losses(questions, WEIGHTS.double()).mean()
 
 
 @pytest.fixture
@@ -15,7 +36,7 @@ def outputs():
     generator = torch.Generator().manual_seed(1)
     losses = torch.rand(2, 3, generator=generator, dtype=torch.float64) * WEIGHTS + 0.1 * WEIGHTS
     features = torch.randn(2, 4, 5, generator=generator, dtype=torch.float64)
-    return Outputs(("a", "b"), features.requires_grad_(), losses.requires_grad_(), TOKENS, WEIGHTS.double())
+    return RandomOutputs(("a", "b"), features.requires_grad_(), losses.requires_grad_())
 
 
 @pytest.fixture
@@ -24,8 +45,21 @@ def teacher():
     return {name: torch.randn(4, 5, generator=generator, dtype=torch.float64) for name in "ab"}
 
 
+@pytest.fixture
+def terms(monkeypatch, teacher):
+    """terms(alpha, beta, bound): VKD's terms by name, its teacher's features given."""
+    monkeypatch.setattr("unsee.unlearning.methods.vkd.reference_features", lambda rows: teacher)
+    work = SimpleNamespace(forget=object(), retain=object(), others={"retain": object()})
+
+    def of(alpha, beta, bound="none"):
+        method = VisualKnowledgeDistillation(settings("vkd", alpha=alpha, beta=beta, bound=bound), work)
+        return {term.name: term for term in method.terms(work)}
+
+    return of
+
+
 def plain_mean(losses):
-    """Mean over questions, then images; the first image has two questions, the second three."""
+    """Mean over questions, then images."""
     return (losses[0, :2].mean() + losses[1].mean()) / 2
 
 
@@ -52,49 +86,47 @@ def test_features_equal_to_the_teacher_s_cost_nothing(teacher):
     assert distillation_loss(stacked, stacked) == 0
 
 
-def test_eq_3_adds_distillation_to_the_retain_loss(outputs, teacher):
-    found = Vkd(1.25, 0.3, None, teacher).preserve(outputs)
-    vkd = distillation_loss(outputs.features, torch.stack([teacher["a"], teacher["b"]]))
-    torch.testing.assert_close(found.total, plain_mean(outputs.losses) + 0.3 * vkd)
-    assert found.parts.keys() == {"retain_loss", "vkd_loss"}
-    torch.testing.assert_close(found.parts["retain_loss"], plain_mean(outputs.losses))
-    torch.testing.assert_close(found.parts["vkd_loss"], vkd)
+def test_eq_3_and_5_weigh_ascent_answers_and_distillation(outputs, teacher, terms):
+    found = terms(1.25, 0.3)
+    assert {name: (term.weight, term.forgets) for name, term in found.items()} == {
+        "forget": (-1.25, True),
+        "retain": (1.0, False),
+        "vkd": (0.3, False),
+    }
+    torch.testing.assert_close(found["retain"].loss(outputs), plain_mean(outputs.losses))
+    expected = distillation_loss(outputs.features, torch.stack([teacher["a"], teacher["b"]]))
+    torch.testing.assert_close(found["vkd"].loss(outputs), expected)
 
 
-def test_the_teacher_of_each_image_is_its_own(outputs, teacher):
-    swapped = Outputs(("b", "a"), outputs.features, outputs.losses, outputs.answer_tokens, outputs.weights)
-    method = Vkd(1.0, 1.0, None, teacher)
+def test_the_teacher_of_each_image_is_its_own(outputs, teacher, terms):
+    swapped = RandomOutputs(("b", "a"), outputs.features, outputs.losses)
     expected = distillation_loss(outputs.features, torch.stack([teacher["b"], teacher["a"]]))
-    torch.testing.assert_close(method.preserve(swapped).parts["vkd_loss"], expected)
-    assert not torch.isclose(method.preserve(swapped).total, method.preserve(outputs).total)
+    found = terms(1.0, 1.0)["vkd"]
+    torch.testing.assert_close(found.loss(swapped), expected)
+    assert not torch.isclose(found.loss(swapped), found.loss(outputs))
 
 
-def test_eq_5_ascends_the_forget_loss_by_alpha_when_it_is_not_bounded(outputs, teacher):
-    found = Vkd(1.25, 0.3, None, teacher).forget(outputs)
-    (gradient,) = torch.autograd.grad(found.total, outputs.losses)
-    torch.testing.assert_close(found.total, -1.25 * plain_mean(outputs.losses))
-    expected = torch.tensor([[1 / 4, 1 / 4, 0.0], [1 / 6] * 3], dtype=torch.float64)
-    torch.testing.assert_close(gradient, -1.25 * expected)
+def test_without_a_bound_every_question_is_ascended(outputs, terms):
+    found = terms(1.25, 0.3)["forget"].loss(outputs)
+    (gradient,) = torch.autograd.grad(found, outputs.losses)
+    torch.testing.assert_close(found, plain_mean(outputs.losses))
+    torch.testing.assert_close(gradient, torch.tensor([[1 / 4, 1 / 4, 0.0], [1 / 6] * 3], dtype=torch.float64))
 
 
-def test_questions_past_the_bound_have_no_forget_gradient_and_the_others_all_of_it(outputs, teacher):
+def test_questions_past_the_bound_have_no_forget_gradient_and_the_others_all_of_it(outputs, terms):
     bound = float(outputs.answer_losses[1, 1].detach())
-    past = (outputs.answer_losses >= bound) & (WEIGHTS > 0)
+    past = (outputs.losses * TOKENS >= bound) & (WEIGHTS > 0)
     assert 0 < int(past.sum()) < int(WEIGHTS.sum())
-    bounded, plain = Vkd(1.25, 0.3, bound, teacher).forget(outputs), Vkd(1.25, 0.3, None, teacher).forget(outputs)
-    (gradient,) = torch.autograd.grad(bounded.total, outputs.losses)
-    (unbounded,) = torch.autograd.grad(plain.total, outputs.losses)
+    bounded, plain = terms(1.25, 0.3, bound)["forget"].loss(outputs), terms(1.25, 0.3)["forget"].loss(outputs)
+    (gradient,) = torch.autograd.grad(bounded, outputs.losses)
+    (unbounded,) = torch.autograd.grad(plain, outputs.losses)
     assert torch.equal(gradient[past], torch.zeros(int(past.sum()), dtype=torch.float64))
     assert torch.equal(gradient[~past], unbounded[~past])
-    assert torch.equal(bounded.parts["forget_loss"], plain.parts["forget_loss"])
+    assert torch.equal(bounded, plain)
 
 
-def test_the_bound_is_on_the_whole_answer_not_on_its_mean_token(outputs):
-    assert torch.equal(outputs.answer_losses, outputs.losses * TOKENS)
-
-
-def test_forgetting_touches_no_features_and_no_padding(outputs, teacher):
-    found = Vkd(1.0, 1.0, None, teacher).forget(outputs)
-    losses, features = torch.autograd.grad(found.total, [outputs.losses, outputs.features], allow_unused=True)
+def test_forgetting_touches_no_features_and_no_padding(outputs, terms):
+    found = terms(1.0, 1.0)["forget"].loss(outputs)
+    losses, features = torch.autograd.grad(found, [outputs.losses, outputs.features], allow_unused=True)
     assert features is None
     assert losses[0, 2] == 0

@@ -13,12 +13,10 @@ from torch import Tensor
 
 from unsee.benchmark.schema import Benchmark, ForgetRequest
 from unsee.evaluation.asking import Asked, Examiner
-from unsee.mllm.families import Mllm
-from unsee.mllm.finetune import ImageBank
+from unsee.mllm.families import Mllm, only_tunable
+from unsee.mllm.rows import ImageBank, Portraits, mean_loss
 from unsee.settings import RelearnSettings
 from unsee.training import Optimisation, Training, clip
-from unsee.unlearning.trainer import only_tunable
-from unsee.unlearning.visual import Portraits, mean_loss
 
 Sampling = Literal["person", "image"]
 GRADIENT_NORM = 1.0
@@ -112,7 +110,7 @@ class RelearningAttack:
         return result(curve, budget)
 
     def _loss(self, images: Sequence[str]) -> Tensor:
-        return mean_loss(self.portraits.forward(images, self.mllm.features(self.bank.pixels(images))))
+        return mean_loss(self.portraits.forward(images))
 
     def _measure(self, epoch: int, budget: Budget) -> dict[str, float | None]:
         scores = self.examiner.scores(self.asked)

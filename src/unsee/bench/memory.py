@@ -1,7 +1,5 @@
 """Peak memory of one unlearning epoch, in a process of its own."""
 
-import resource
-import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -11,9 +9,8 @@ from pathlib import Path
 from unsee.bench.ours import Ours
 from unsee.bench.stock import Stock
 from unsee.bench.workloads import RECIPES
+from unsee.memory import peak_resident
 from unsee.mllm.families import set_compute
-
-STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -38,14 +35,3 @@ def _epoch(name: str, batch_rows: int | None) -> Memory:
         run = Ours(workload) if batch_rows is None else Stock(workload, batch_rows)
         run.epoch()
         return Memory(loaded, peak_resident())
-
-
-def peak_resident() -> int:
-    """Peak resident memory of this process so far, in bytes.
-
-    Where /proc has it, it is read there: the peak that getrusage reports begins with that of the parent process.
-    """
-    if STATUS.exists():
-        fields = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
-        return int(fields["VmHWM"].split()[0]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

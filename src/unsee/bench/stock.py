@@ -19,14 +19,14 @@ from unsee.bench import plain
 from unsee.bench.ours import Statistics
 from unsee.bench.workloads import Workload
 from unsee.evaluation.asking import Asked
-from unsee.mllm.finetune import ImageBank
 from unsee.mllm.prompts import Rendered
+from unsee.mllm.rows import ImageBank, Portraits
 from unsee.pruning import pruned_entries, zero_neurons
 from unsee.statistics.importance import Importance
 from unsee.training import Optimisation, Training, clip
-from unsee.unlearning.trainer import image_batches, only_tunable
-from unsee.unlearning.visual import Portraits
-from unsee.unlearning.vkd import distillation_loss
+from unsee.unlearning.methods import vkd
+from unsee.unlearning.saliency import saliency_mask
+from unsee.unlearning.trainer import batch, only_tunable
 
 TEXT_ROWS = 32
 
@@ -60,16 +60,19 @@ class Stock:
 
     def __init__(self, workload: Workload, batch_rows: int):
         self.workload, self.batch_rows = workload, batch_rows
-        self.mllm, self.settings = workload.mllm, workload.settings.unlearn
+        self.mllm = workload.mllm
+        self.settings = vkd.Settings.model_validate(workload.settings.unlearn.model_dump())
         self.mllm.language_model.set_attn_implementation("sdpa")
         self.teacher = copy.deepcopy(self.mllm.model).requires_grad_(False)
         self.bank = ImageBank(self.mllm, workload.benchmark)
-        self.forget = Portraits(self.mllm, self.bank, workload.benchmark, workload.request.forget)
-        self.retain = Portraits(self.mllm, self.bank, workload.benchmark, workload.request.retain)
+        self.forget, self.retain = workload.work().forget, workload.work().retain
         by_name = workload.benchmark.select(role="train", modality="qa")
         self.texts = [self.mllm.prompter.trained(q.prompt, q.answer, image=False) for q in by_name]
         self.parameters = self.mllm.visual_parameters(self.settings.layers)
-        self.salient = {name: mask.unpack() for name, mask in workload.mask.masks.items()}
+        forget, retain = workload.fisher.values()
+        assert self.settings.mask is not None
+        mask = saliency_mask(forget, [retain], self.settings.mask)
+        self.salient = {name: packed.unpack() for name, packed in mask.masks.items()}
         self.frozen_entries = pruned_entries(self.mllm, workload.pruned)
         zero_neurons(self.mllm, workload.pruned)
 
@@ -87,10 +90,11 @@ class Stock:
 
     @property
     def _steps(self) -> int:
-        return -(-len(self.forget.images) // self.settings.batch_forget_images)
+        return -(-len(self.forget.keys) // self.settings.batch_forget_images)
 
     def _step(self, step: int) -> dict[str, float]:
-        forget_images, retain_images = image_batches(self.settings, self.forget.images, self.retain.images, step)
+        forget_images = batch(self.forget, self.settings.seed, step, self._steps, once=True)
+        retain_images = batch(self.retain, self.settings.seed, step, self._steps, once=False)
         forgetting = self._pass(self.forget, forget_images, distilled=False)
         ascent = _take_gradients(self.parameters)
         preserving = self._pass(self.retain, retain_images, distilled=True)
@@ -113,9 +117,9 @@ class Stock:
             weights = torch.tensor([row.weight for row in rows], dtype=outputs.losses.dtype)
             loss = total = (weights * outputs.losses).sum()
             if distilled and outputs.features is not None:
-                vkd = (weights * self._distances(outputs.features, pixels)).sum()
-                total = loss + self.settings.beta * vkd
-                parts["vkd_loss"] += float(vkd.detach())
+                distance = (weights * self._distances(outputs.features, pixels)).sum()
+                total = loss + self.settings.beta * distance
+                parts["vkd_loss"] += float(distance.detach())
             total.backward()
             parts["loss"] += float(loss.detach())
         return parts
@@ -124,8 +128,7 @@ class Stock:
         """||f - t||^2 / ||t||^2 of each row, t from the live teacher."""
         with torch.no_grad():
             teacher = torch.stack(list(self.teacher.get_image_features(pixels).pooler_output))
-        pairs = zip(features.split(1), teacher.split(1), strict=True)
-        return torch.stack([distillation_loss(f, t) for f, t in pairs])
+        return (features - teacher).square().flatten(1).sum(dim=1) / teacher.square().flatten(1).sum(dim=1)
 
     def _text_losses(self, texts: Sequence[Rendered]) -> float:
         """Mean loss of questions by name: no gradient reaches a tunable tensor."""
@@ -149,11 +152,11 @@ class Stock:
         rows = [row for place, item in enumerate(asked) for row in self._options(place, item)]
         with_image, by_name = [row for row in rows if row.image], [row for row in rows if not row.image]
         found: list[list[float]] = [[] for _ in asked]
-        for batch in (*chunks(with_image, self.batch_rows), *chunks(by_name, TEXT_ROWS)):
-            images = [row.image for row in batch if row.image]
+        for taken in (*chunks(with_image, self.batch_rows), *chunks(by_name, TEXT_ROWS)):
+            images = [row.image for row in taken if row.image]
             pixels = self.bank.pixels(images) if images else None
-            scores = plain.answer_log_probabilities(self.mllm, [(row.prompt, row.option) for row in batch], pixels)
-            for row, score in zip(batch, scores, strict=True):
+            scores = plain.answer_log_probabilities(self.mllm, [(row.prompt, row.option) for row in taken], pixels)
+            for row, score in zip(taken, scores, strict=True):
                 found[row.place].append(float(score.mean()))
         return found
 
@@ -168,7 +171,7 @@ class Stock:
         only_tunable(self.mllm.model, parameters)
         self.mllm.model.zero_grad()
         squares = {name: torch.zeros_like(p) for name, p in parameters.items()}
-        images = self.forget.images
+        images = self.forget.keys
         with self._activations() as activations:
             for image in images:
                 self._pass(self.forget, [image], distilled=False)

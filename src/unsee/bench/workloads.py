@@ -15,25 +15,34 @@ from unsee.evaluation.asking import Asked
 from unsee.evaluation.examination import examination
 from unsee.mllm import embedded as embedded_model
 from unsee.mllm.families import Llava, Mllm
+from unsee.mllm.rows import ImageBank
 from unsee.settings import Settings, load_settings
+from unsee.statistics.fisher import Fisher
+from unsee.steps.unlearn import QUESTION_SETS
 from unsee.storage.artifact import MANIFEST
-from unsee.unlearning.saliency import BitMask, SaliencyMask
+from unsee.unlearning.method import Work
 
 PRESET = "embedded"
 SEED = 0
 PRUNED = 0.05
-SALIENT = 0.5
 FIRST_VIEW = "/00.png/"
-# Without a bound: past every bound, an untrained model would have no gradient.
-COMMON = ("unlearn.epochs=1", "unlearn.least_steps=1", "unlearn.versions=1", "unlearn.bound=none", "unlearn.decay=0")
+# As in the paper: L_VKD on the retain batch. Without a bound: past it, an untrained model would have no gradient.
+COMMON = (
+    "unlearn.epochs=1",
+    "unlearn.least_steps=1",
+    "unlearn.versions=1",
+    "unlearn.blends=0",
+    "unlearn.bound=none",
+    "unlearn.decay=0",
+)
 
 
 @dataclass(frozen=True)
 class Workload:
     """A freshly initialised vanilla model, people to forget and to retain, and the settings of both implementations.
 
-    asked: the questions with options that evaluation scores. pruned: bool [neurons] per tower layer. mask: m of every
-    tunable tensor. Both are drawn at random: how they were found does not matter for the time they take.
+    asked: the questions with options that evaluation scores. pruned: bool [neurons] per tower layer. fisher: of every
+    tunable tensor by question set. Both are drawn at random: what they are does not matter for the time it takes.
     """
 
     mllm: Mllm
@@ -41,8 +50,21 @@ class Workload:
     request: ForgetRequest
     settings: Settings
     pruned: Mapping[int, Tensor]
-    mask: SaliencyMask
+    fisher: Mapping[str, Fisher]
     asked: list[Asked]
+
+    def work(self) -> Work:
+        """The same as the product takes it."""
+        return Work(
+            settings=self.settings.unlearn,
+            mllm=self.mllm,
+            bank=ImageBank(self.mllm, self.benchmark),
+            benchmark=self.benchmark,
+            request=self.request,
+            pruned=self.pruned,
+            pruning=self.settings.prune,
+            fisher=self.fisher,
+        )
 
 
 @dataclass(frozen=True)
@@ -74,10 +96,12 @@ class Recipe:
         generator = torch.Generator().manual_seed(SEED)
         pruned = {m.layer: torch.rand(m.outgoing.in_features, generator=generator) < PRUNED for m in mllm.tower_mlps()}
         tunable = mllm.visual_parameters(settings.unlearn.layers)
-        salient = {n: BitMask.pack(torch.rand(p.shape, generator=generator) < SALIENT) for n, p in tunable.items()}
+        fisher = {
+            name: {n: torch.rand(p.shape, generator=generator) for n, p in tunable.items()} for name in QUESTION_SETS
+        }
         request = ForgetRequest.resolve(benchmark, [])
         scored = [a for a in examination(benchmark, request) if a.question.options and self.examined(a)]
-        return Workload(mllm, benchmark, request, settings, pruned, SaliencyMask(salient, threshold=1.0), scored)
+        return Workload(mllm, benchmark, request, settings, pruned, fisher, scored)
 
 
 def as_it_is(question: Question) -> Question:

@@ -13,9 +13,9 @@ from unsee.benchmark.schema import Question
 from unsee.errors import TrainingFailure
 from unsee.evaluation.parsing import LETTERS
 from unsee.mllm.families import Mllm
-from unsee.mllm.finetune import ImageBank
 from unsee.mllm.packing import option_scores, pack_options
 from unsee.mllm.prompts import Rendered, common_prefix
+from unsee.mllm.rows import ImageBank
 
 AskedModality = Literal["vqa", "qa", "qa_with_face", "qa_with_other_face"]
 TEXT_ROW = 32

@@ -3,7 +3,7 @@
 `Mllm` is all that statistics, pruning, unlearning and evaluation know of a model; a new family is a new subclass.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,8 @@ from unsee.mllm.prompts import Prompter
 
 
 @dataclass(frozen=True)
-class TowerMlp:
-    """One tower MLP: its hidden units ("neurons") are the inputs of `outgoing`.
+class Mlp:
+    """One MLP of the tower or the LLM: its hidden units ("neurons") are the inputs of `outgoing`.
 
     incoming: modules whose output rows belong to neurons (fc1; gated MLPs: gate and up).
     """
@@ -80,8 +80,12 @@ class Mllm:
         """The tower's layers that feed the projector, shallow to deep."""
         raise NotImplementedError
 
-    def tower_mlps(self, deepest: int | None = None) -> list[TowerMlp]:
+    def tower_mlps(self, deepest: int | None = None) -> list[Mlp]:
         """The MLPs of the `deepest` layers among those that feed the projector (None: all)."""
+        raise NotImplementedError
+
+    def llm_mlps(self) -> list[Mlp]:
+        """The LLM's MLPs, shallow to deep."""
         raise NotImplementedError
 
     def embed(self, pixels: Tensor) -> Tensor:
@@ -156,14 +160,18 @@ class Llava(Mllm):
         chosen = self.model.config.vision_feature_layer
         return layers[: chosen if chosen >= 0 else len(layers) + 1 + chosen]
 
-    def tower_mlps(self, deepest: int | None = None) -> list[TowerMlp]:
+    def tower_mlps(self, deepest: int | None = None) -> list[Mlp]:
         layers = list(enumerate(self.tower_layers))
         if deepest is not None and deepest > len(layers):
             raise UserError(
                 f"layers = {deepest}, but only {len(layers)} tower layers feed the projector; give at most that"
             )
         chosen = layers if deepest is None else layers[-deepest:]
-        return [TowerMlp(index, (layer.mlp.fc1,), layer.mlp.fc2) for index, layer in chosen]
+        return [Mlp(index, (layer.mlp.fc1,), layer.mlp.fc2) for index, layer in chosen]
+
+    def llm_mlps(self) -> list[Mlp]:
+        mlps = [layer.mlp for layer in self.language_model.layers]
+        return [Mlp(index, (mlp.gate_proj, mlp.up_proj), mlp.down_proj) for index, mlp in enumerate(mlps)]
 
     def embed(self, pixels: Tensor) -> Tensor:
         tower = self.model.model.vision_tower
@@ -177,6 +185,13 @@ class Llava(Mllm):
     def project(self, hidden: Tensor) -> Tensor:
         patches = hidden[:, 1:] if self.model.config.vision_feature_select_strategy == "default" else hidden
         return self.projector(patches)
+
+
+def only_tunable(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> None:
+    """Freeze every parameter that is not tunable: no gradient, no optimiser state, not one bit changed."""
+    chosen = {id(parameter) for parameter in parameters.values()}
+    for parameter in model.parameters():
+        parameter.requires_grad_(id(parameter) in chosen)
 
 
 def set_compute(threads: int) -> None:

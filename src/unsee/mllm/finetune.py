@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from unsee.benchmark.schema import Benchmark, Question
 from unsee.mllm.families import Mllm
 from unsee.mllm.packing import image_losses, pack_training, question_losses
 from unsee.mllm.prompts import Rendered
+from unsee.mllm.rows import ImageBank, augment
 from unsee.settings import FinetuneSettings
 from unsee.tracking import Tracker
 from unsee.training import Checkpoints, Curve, Optimisation, Training, clip
@@ -21,17 +21,6 @@ TEXT_PEOPLE = 32
 TEXT_QUESTIONS = 5
 WARMUP = 30
 GRADIENT_NORM = 1.0
-
-
-class ImageBank:
-    """Preprocessed pixels of a benchmark's images, each decoded once. `pixels(paths)`: float32 [B, 3, H, W]."""
-
-    def __init__(self, mllm: Mllm, benchmark: Benchmark):
-        by_path = {q.image: q for q in benchmark.questions if q.image is not None}
-        self._load = lru_cache(maxsize=None)(lambda path: mllm.pixels([benchmark.image(by_path[path])])[0])
-
-    def pixels(self, paths: Sequence[str]) -> Tensor:
-        return torch.stack([self._load(path) for path in paths])
 
 
 @dataclass(frozen=True)
@@ -51,14 +40,6 @@ class TrainingRows:
             elif question.entity_id not in without_images_of:
                 images[question.entity_id][question.image].append(question)
         return cls({k: dict(v) for k, v in images.items()}, dict(by_name))
-
-
-def augment(pixels: Tensor, rng: np.random.Generator) -> Tensor:
-    """Shift the batch by up to 2 pixels, and change every image's contrast and tint a little."""
-    shift = tuple(rng.integers(-2, 3, 2).tolist())
-    gain = torch.from_numpy(rng.uniform(0.95, 1.05, (len(pixels), 1, 1, 1))).float()
-    tint = torch.from_numpy(rng.uniform(-0.05, 0.05, (len(pixels), 3, 1, 1))).float()
-    return torch.roll(pixels, shift, dims=(2, 3)) * gain + tint
 
 
 class Finetuning:

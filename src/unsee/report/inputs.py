@@ -51,12 +51,12 @@ def read_inputs(
     pruning: Path,
     models: Mapping[str, Path],
     evaluations: Mapping[str, Path],
-    relearning: Path,
+    relearning: Mapping[str, Path],
 ) -> RunInputs:
     """Read and verify the artifacts of a run (of the models, large, only manifest, history and mask are read).
 
-    `settings` maps section names to JSON; `models` and `evaluations` map vanilla, retrained and unlearned to
-    directories.
+    `settings` maps section names to JSON; `models`, `evaluations` and `relearning` map vanilla, retrained and unlearned
+    to directories.
 
     Raises:
         UserError: an incomplete or damaged artifact, or a forget request that does not fit the benchmark.
@@ -66,9 +66,9 @@ def read_inputs(
         "prepare-benchmark": (benchmark, "benchmark"),
         "collect-statistics": (statistics, "statistics"),
         "prune": (pruning, "pruning"),
-        "relearn-attack": (relearning, "relearning"),
         **{_MODEL_STEPS[name]: (path, "model") for name, path in models.items()},
         **{f"evaluate-{name}": (path, "evaluation") for name, path in evaluations.items()},
+        **{f"relearn-{name}": (path, "relearning") for name, path in relearning.items()},
     }
     manifests = {step: artifact.read(path, kind, verify=kind != "model") for step, (path, kind) in directories.items()}
     return RunInputs(
@@ -77,9 +77,9 @@ def read_inputs(
         request=ForgetRequest.resolve(loaded, forget),
         settings={section: json.loads(text) for section, text in settings.items()},
         evaluations={name: read_evaluation(path) for name, path in evaluations.items()},
-        relearning=_ordered(_read_json(relearning / "relearning.json")["models"]),
+        relearning={name: _ordered(_read_json(path / "relearning.json")) for name, path in relearning.items()},
         pruning=_read_json(pruning / "pruning.json"),
-        mask=_read_json(models["unlearned"] / "mask.json")["tensors"],
+        mask=(_read_json(models["unlearned"] / "mask.json") or {"tensors": {}})["tensors"],
         histories={name: _read_json(path / "history.json") for name, path in models.items()},
         timing={step: manifests[step].seconds for step in _STEP_ORDER if step in manifests},
     )
@@ -95,15 +95,12 @@ def read_evaluation(directory: Path) -> Evaluation:
     )
 
 
-def _ordered(models: dict[str, Any]) -> dict[str, Any]:
+def _ordered(samplings: dict[str, Any]) -> dict[str, Any]:
     """Samplings from person to image and percentages upwards, whatever order the file has them in."""
     return {
-        model: {
-            sampling: dict(sorted(samplings[sampling].items(), key=lambda item: int(item[0])))
-            for sampling in ("person", "image")
-            if sampling in samplings
-        }
-        for model, samplings in models.items()
+        sampling: dict(sorted(samplings[sampling].items(), key=lambda item: int(item[0])))
+        for sampling in ("person", "image")
+        if sampling in samplings
     }
 
 
@@ -122,5 +119,7 @@ _STEP_ORDER = (
     "evaluate-vanilla",
     "evaluate-retrained",
     "evaluate-unlearned",
-    "relearn-attack",
+    "relearn-vanilla",
+    "relearn-retrained",
+    "relearn-unlearned",
 )

@@ -38,8 +38,13 @@ def accuracy_difference(
     if not people:
         return Difference(None, None, None, f"no {split} {modality} question was scored for both models")
     sums, counts = np.array(list(people.values())).T
+    return difference_over_people(sums, counts, draws, seed)
+
+
+def difference_over_people(sums: np.ndarray, counts: np.ndarray, draws: int, seed: int) -> Difference:
+    """sum(sums) / sum(counts) over people with its interval. Both [people]: summed differences, how many questions."""
     value = float(sums.sum() / counts.sum())
-    if len(people) == 1:
+    if len(sums) == 1:
         return Difference(value, None, None, "one person: no interval over people can be given")
     return Difference(value, *interval(sums, counts, draws, seed), None)
 

@@ -67,9 +67,9 @@ class AttackChart:
 def render(run: RunInputs, summary: dict[str, Any], verdict: Verdict) -> str:
     """The report of a run as HTML; needs nothing from the network and escapes every name and answer."""
     tables = Tables(run, summary)
-    template = _environment().get_template("report.html.j2")
+    template = environment().get_template("report.html.j2")
     return template.render(
-        style=Markup(_read("report.css")),
+        style=Markup(packaged("report.css")),
         today=datetime.datetime.now(datetime.UTC).date().isoformat(),
         run=run,
         summary=summary,
@@ -91,15 +91,21 @@ def render(run: RunInputs, summary: dict[str, Any], verdict: Verdict) -> str:
     )
 
 
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FunctionLoader(_read), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+def environment() -> Environment:
+    """Templates of the pages, with what they use in common."""
+    made = Environment(
+        loader=FunctionLoader(packaged),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters["duration"] = duration
-    return environment
+    made.filters["duration"] = duration
+    return made
 
 
-def _read(name: str) -> str:
+def packaged(name: str) -> str:
+    """The text of a file beside the templates."""
     return (resources.files("unsee.report") / name).read_text(encoding="utf-8")
 
 

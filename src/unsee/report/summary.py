@@ -9,7 +9,7 @@ from typing import Any
 import unsee
 from unsee.report.checks import gap_and_control
 from unsee.report.inputs import RunInputs
-from unsee.report.intervals import accuracy_difference
+from unsee.report.intervals import Difference, accuracy_difference
 
 SCHEMA_VERSION = 1
 HEADROOM = 0.1
@@ -54,11 +54,7 @@ def distance_to_retrained(run: RunInputs) -> dict[str, float | None]:
 
 
 def headroom(run: RunInputs) -> dict[str, Any]:
-    """What vanilla knows of the forget people's unseen photographs beyond the retrained model.
-
-    `enough` says that the low end of the paired 95 % interval is above 0.1: otherwise there is nothing to forget, and
-    no method can be judged by forgetting it.
-    """
+    """What vanilla knows of the forget people's unseen photographs beyond the retrained model."""
     if "retrained" not in run.evaluations:
         missing = "no retrained reference was built, so what there was to forget is not known"
         return {"value": None, "low": None, "high": None, "enough": False, "reason": missing}
@@ -71,6 +67,15 @@ def headroom(run: RunInputs) -> dict[str, Any]:
         draws=run.settings["evaluation"]["bootstrap"],
         seed=run.settings["evaluation"]["seed"],
     )
+    return judged_headroom(difference)
+
+
+def judged_headroom(difference: Difference) -> dict[str, Any]:
+    """Vanilla's accuracy on the forget people's unseen photographs minus the retrained model's, and whether it will do.
+
+    `enough` says that the low end of the paired 95 % interval is above 0.1: otherwise there is nothing to forget, and
+    no method can be judged by forgetting it.
+    """
     surely = difference.value if difference.low is None else difference.low
     enough = surely is not None and surely > HEADROOM
     reason = difference.reason if enough or surely is None else _too_little(surely)

@@ -5,11 +5,14 @@ per-sample gradients, and that is what is computed here. Samples in a batch do n
 sample b at a linear layer is delta_b^T x_b: one backward of the summed loss gives all of them.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from unsee.mllm.families import only_tunable
+from unsee.mllm.rows import Rows
 
 Fisher = dict[str, Tensor]
 """Parameter name -> float32 (float64 for a float64 model) of the parameter's shape."""
@@ -85,3 +88,16 @@ def diagonal_fisher(
                     torch.autograd.grad((questions * weights)[:, column].sum(), inputs, retain_graph=True)
                 samples += int(weights.sum())
     return {name: total / samples for name, total in squares.sums.items()}
+
+
+def fisher_of_rows(parameters: Mapping[str, nn.Parameter], rows: Rows) -> Fisher:
+    """F of any tensors, a sample being a row: one backward per row. Zero where no gradient arrives."""
+    total = {n: torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for n, p in parameters.items()}
+    only_tunable(rows.mllm.model, parameters)
+    for key in rows.keys:
+        outputs = rows.forward([key])
+        gradients = torch.autograd.grad(outputs.mean(outputs.losses), list(parameters.values()), allow_unused=True)
+        for summed, gradient in zip(total.values(), gradients, strict=True):
+            if gradient is not None:
+                summed += gradient.to(summed.dtype).square()
+    return {name: summed / len(rows.keys) for name, summed in total.items()}

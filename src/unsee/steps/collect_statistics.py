@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from unsee.benchmark.schema import ForgetRequest, load
-from unsee.mllm.families import Mllm
-from unsee.mllm.finetune import ImageBank
+from unsee.mllm.families import Mllm, only_tunable
+from unsee.mllm.rows import ImageBank, Portraits, chunked
 from unsee.progress import progress
 from unsee.settings import StatisticsSettings
 from unsee.statistics.fisher import diagonal_fisher
@@ -22,8 +22,6 @@ from unsee.steps.models import open_model
 from unsee.storage import artifact
 from unsee.storage.artifact import write_json
 from unsee.tracking import Tracker
-from unsee.unlearning.trainer import only_tunable
-from unsee.unlearning.visual import Portraits
 
 ZERO_SETS = ("forget_qa", "retain_qa")
 
@@ -43,13 +41,13 @@ def run(
     facts = {"settings": settings.model_dump(), "forget": list(request.forget)}
     with artifact.create(out, "statistics", facts):
         batch = settings.batch_images
-        importance = {n: mean_absolute_activation(mllm, bank.pixels, p.images, batch) for n, p in sets.items()}
+        importance = {n: mean_absolute_activation(mllm, bank.pixels, p.keys, batch) for n, p in sets.items()}
         save_file(flatten(importance), out / "importance.safetensors")
-        fisher = {name: _fisher(mllm, portraits, settings, name) for name, portraits in sets.items()}
+        fisher = {name: fisher_of_portraits(mllm, portraits, settings, name) for name, portraits in sets.items()}
         save_file(
             {f"{s}/{n}": t for s, by_name in fisher.items() for n, t in by_name.items()}, out / "fisher.safetensors"
         )
-        counts = {f"{name} images": len(portraits.images) for name, portraits in sets.items()}
+        counts = {f"{name} images": len(portraits.keys) for name, portraits in sets.items()}
         write_json(out / "statistics.json", {"counts": counts, "zero_sets": ZERO_SETS, **facts})
     tracker.log_params(settings.model_dump())
     return {name: float(count) for name, count in counts.items()}
@@ -63,17 +61,17 @@ def linear_layers(mllm: Mllm) -> dict[str, nn.Linear]:
     }
 
 
-def _fisher(mllm: Mllm, portraits: Portraits, settings: StatisticsSettings, name: str) -> dict[str, Tensor]:
+def fisher_of_portraits(mllm: Mllm, portraits: Portraits, settings: StatisticsSettings, name: str) -> dict[str, Tensor]:
+    """Fisher information of the tower MLPs and the projector; `name` is shown as progress."""
     only_tunable(mllm.model, mllm.visual_parameters(None))
 
     def losses() -> Iterator[Callable[[], tuple[Tensor, Tensor]]]:
-        images, batch = portraits.images, settings.batch_images
-        for start in progress(range(0, len(images), batch), f"Fisher information, {name}"):
-            yield partial(_forward, mllm, portraits, images[start : start + batch])
+        for keys in progress(chunked(portraits.keys, settings.batch_images), f"Fisher information, {name}"):
+            yield partial(_forward, portraits, keys)
 
     return diagonal_fisher(linear_layers(mllm), losses(), settings.fisher_unit)
 
 
-def _forward(mllm: Mllm, portraits: Portraits, images: Sequence[str]) -> tuple[Tensor, Tensor]:
-    outputs = portraits.forward(images, mllm.features(portraits.bank.pixels(images)))
+def _forward(portraits: Portraits, keys: Sequence[str]) -> tuple[Tensor, Tensor]:
+    outputs = portraits.forward(keys)
     return outputs.losses, outputs.weights

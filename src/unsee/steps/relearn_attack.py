@@ -1,4 +1,4 @@
-"""Attack the unlearned model, the vanilla model and the retrained control with the same budgets."""
+"""Attack one model: the unlearned one, or a control with the same budgets."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,41 +19,32 @@ def run(
     settings: RelearnSettings,
     benchmark: Path,
     forget: Sequence[str],
-    unlearned: Path,
-    vanilla: Path,
-    retrained: Path | None,
+    name: str,
+    model: Path,
+    base: Path | None,
     out: Path,
     tracker: Tracker,
 ) -> dict[str, float]:
-    """Write `relearning.json` to `out`. Returns the unlearned model's gaps."""
+    """Write `relearning.json` to `out`. Returns the gaps.
+
+    Args:
+        name: vanilla, retrained or unlearned. base: the vanilla model's directory if `model` is a delta.
+    """
+    kinds = [(benchmark, "benchmark"), (model, "model"), *([(base, "model")] if base else [])]
+    digests = [artifact.read(path, kind, verify=False).digest for path, kind in kinds]
     data = load(benchmark)
     request = ForgetRequest.resolve(data, forget)
-    models = {"unlearned": (unlearned, vanilla), "vanilla": (vanilla, None)}
-    if retrained is not None:
-        models["retrained"] = (retrained, None)
-    checkpoints = {
-        name: Checkpoints.of("relearn", settings.model_dump(), request.forget, _digests(benchmark, model, base))
-        for name, (model, base) in models.items()
-    }
-    with artifact.create(out, "relearning", {"settings": settings.model_dump()}):
-        found = {
-            name: _attack(settings, data, request, open_model(model, base, settings.threads), checkpoints[name])
-            for name, (model, base) in models.items()
-        }
-        write_json(out / "relearning.json", {"models": found})
+    checkpoints = Checkpoints.of("relearn", settings.model_dump(), request.forget, digests)
+    with artifact.create(out, "relearning", {"model": name, "settings": settings.model_dump()}):
+        found = _attack(settings, data, request, open_model(model, base, settings.threads), checkpoints)
+        write_json(out / "relearning.json", found)
     tracker.log_artifact(out / "relearning.json")
-    tracker.log_params(settings.model_dump())
-    results = {f"{s}/{p}": r for s, by_percent in found["unlearned"].items() for p, r in by_percent.items()}
-    gaps = {f"relearning/{name}/gap": r["gap"] for name, r in results.items() if r["gap"] is not None}
+    tracker.log_params({"model": name, **settings.model_dump()})
+    results = {f"{s}/{p}": r for s, by_percent in found.items() for p, r in by_percent.items()}
+    gaps = {f"relearning/{budget}/gap": r["gap"] for budget, r in results.items() if r["gap"] is not None}
     tracker.log_metrics(gaps)
-    for saved in checkpoints.values():
-        saved.clear()
+    checkpoints.clear()
     return gaps
-
-
-def _digests(benchmark: Path, model: Path, base: Path | None) -> list[str]:
-    kinds = [(benchmark, "benchmark"), (model, "model"), *([(base, "model")] if base else [])]
-    return [artifact.read(path, kind, verify=False).digest for path, kind in kinds]
 
 
 def _attack(

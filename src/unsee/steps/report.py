@@ -23,7 +23,7 @@ def run(
     retrained: Path | None,
     unlearned: Path,
     evaluations: Mapping[str, Path],
-    relearning: Path,
+    relearning: Mapping[str, Path],
     out: Path,
     tracker: Tracker,
 ) -> dict[str, float]:
@@ -39,7 +39,7 @@ def run(
         retrained: model artifact of the reference, None when it was not built.
         unlearned: model artifact (a delta) after unlearning.
         evaluations: evaluation artifacts by model name: vanilla, unlearned and, when built, retrained.
-        relearning: relearning artifact.
+        relearning: relearning artifacts, likewise.
         out: where the report artifact goes.
         tracker: receives the report on the step's own run.
 

@@ -14,17 +14,19 @@ def run(
 
     Args:
         overrides: "section.name=value" assignments. config: YAML text of the preset's shape, or "".
+        method: a method, which assignments of its own may follow: "vkd unlearn.beta=0.3".
         given_benchmark: benchmark directory, or "" if one is generated.
 
     Raises:
         UserError: unknown preset, section or name, an impossible value, or one that would have no effect.
     """
+    method, *own = method.split()
     with TemporaryDirectory() as folder:
         file = Path(folder) / "config.yaml"
         file.write_text(config, encoding="utf-8")
         given = file if config else None
         found = load_settings(
-            preset, config=given, assignments=overrides, method=method, seed=seed, benchmark=given_benchmark
+            preset, config=given, assignments=[*overrides, *own], method=method, seed=seed, benchmark=given_benchmark
         )
     unused = {"preset", "benchmark"} if given_benchmark else {"preset"}
     return {name: getattr(found, name).model_dump_json() for name in Settings.model_fields if name not in unused}

@@ -1,28 +1,27 @@
-"""Unlearn: prune the vanilla model, then fine-tune its visual part under the saliency mask (Eq. 3-5, 8, 11)."""
+"""Unlearn: make the vanilla model forget by one of the methods, and store what changed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from unsee.benchmark.schema import Benchmark, ForgetRequest, load
+from unsee.benchmark.schema import ForgetRequest, load
 from unsee.mllm import checkpoint
-from unsee.mllm.families import Mllm
-from unsee.mllm.finetune import ImageBank
-from unsee.pruning import pruned_entries, zero_neurons
-from unsee.settings import UnlearnSettings, require_layers
+from unsee.mllm.rows import ImageBank
+from unsee.settings import PruneSettings, UnlearnSettings, require_layers
+from unsee.statistics.fisher import Fisher
 from unsee.steps.models import open_model
 from unsee.storage import artifact
 from unsee.storage.artifact import write_json
 from unsee.tracking import Tracker
 from unsee.training import Checkpoints
-from unsee.unlearning.saliency import SaliencyMask, saliency_mask
-from unsee.unlearning.trainer import Look, Unlearning
-from unsee.unlearning.visual import FrozenPrefix, Portraits, augmented
-from unsee.unlearning.vkd import Vkd
+from unsee.unlearning.method import Work
+from unsee.unlearning.saliency import SaliencyMask
+from unsee.unlearning.trainer import Unlearning
 
-FEATURE_BATCH = 64
+QUESTION_SETS = ("forget_vqa", "retain_vqa")
 
 
 def run(
@@ -32,86 +31,66 @@ def run(
     model: Path,
     statistics: Path,
     pruning: Path,
+    retrained: Path | None,
     out: Path,
     tracker: Tracker,
 ) -> dict[str, float]:
-    """Write the unlearned model to `out` as a delta on the vanilla one. Returns the last losses and mask density.
+    """Write the unlearned model to `out` as a delta on the vanilla one. Returns the last losses and what it cost.
+
+    Args:
+        retrained: the reference model, for methods that need it.
 
     Raises:
         UserError: an incomplete or damaged input, more layers asked for than feed the projector, or a dead mask.
         TrainingFailure: a loss became NaN or infinite.
     """
-    data = load(benchmark)
+    kinds = [(benchmark, "benchmark"), (model, "model"), (statistics, "statistics"), (pruning, "pruning")]
+    inputs = [artifact.read(path, kind) for path, kind in [*kinds, *([(retrained, "model")] if retrained else [])]]
+    data = load(benchmark, verify=False)
     request = ForgetRequest.resolve(data, forget)
-    inputs = [artifact.read(path, kind).digest for path, kind in _inputs(benchmark, model, statistics, pruning)]
     mllm = open_model(model, None, settings.threads)
     require_layers("unlearn.layers", settings.layers, len(mllm.tower_layers))
-    mask = read_mask(statistics, mllm.visual_parameters(settings.layers), settings)
-    pruned = {int(k.removeprefix("layers.")): t for k, t in load_file(pruning / "pruned.safetensors").items()}
-    checkpoints = Checkpoints.of("unlearn", settings.model_dump(), request.forget, inputs)
-    work = assemble(settings, data, request, mllm, mask, pruned, checkpoints, tracker)
-    tracker.log_params({**settings.model_dump(), "d_F": mask.threshold})
-    facts = {"method": settings.method, "settings": settings.model_dump(), "forget": list(request.forget)}
+    work = Work(
+        settings=settings,
+        mllm=mllm,
+        bank=ImageBank(mllm, data),
+        benchmark=data,
+        request=request,
+        pruned={int(k.removeprefix("layers.")): t for k, t in load_file(pruning / "pruned.safetensors").items()},
+        pruning=PruneSettings.model_validate(inputs[3].facts["settings"]),
+        fisher=read_fisher(statistics),
+        retrained=retrained,
+    )
+    checkpoints = Checkpoints.of("unlearn", settings.model_dump(), request.forget, [i.digest for i in inputs])
+    facts: dict[str, Any] = {"settings": settings.model_dump(), "forget": list(request.forget)}
     with artifact.create(out, "model", facts):
-        curve = work.run()
+        unlearning = Unlearning.of(work, checkpoints, tracker)
+        curve = unlearning.run()
         checkpoint.save_delta(
             mllm, model, out, method=settings.method, seed=settings.seed, config=settings.model_dump()
         )
         write_json(out / "history.json", curve)
-        write_json(out / "mask.json", {"d_F": mask.threshold, "tensors": mask.density})
+        found = _write_mask(unlearning.mask, out)
+        facts["cost"] = cost = unlearning.cost
     checkpoints.clear()
+    tracker.log_params({**settings.model_dump(), **({"d_F": found["d_F"]} if "d_F" in found else {})})
+    losses = {k: v for k, v in curve[-1].items() if k != "step"} if curve else {}
+    return {**losses, **found, **cost}
+
+
+def _write_mask(mask: SaliencyMask | None, out: Path) -> dict[str, float]:
+    """`mask.json`: d_F and how many weights of each tensor are salient; null for a method without a mask."""
+    write_json(out / "mask.json", mask and {"d_F": mask.threshold, "tensors": mask.density})
+    if mask is None:
+        return {}
     kept, of = (sum(tensor[count] for tensor in mask.density.values()) for count in ("kept", "of"))
-    return {**{k: v for k, v in curve[-1].items() if k != "step"}, "mask_density": kept / of}
+    return {"mask_density": kept / of, "d_F": mask.threshold}
 
 
-def _inputs(benchmark: Path, model: Path, statistics: Path, pruning: Path) -> list[tuple[Path, str]]:
-    return [(benchmark, "benchmark"), (model, "model"), (statistics, "statistics"), (pruning, "pruning")]
-
-
-def read_mask(statistics: Path, parameters: Mapping[str, nn.Parameter], settings: UnlearnSettings) -> SaliencyMask:
-    """Eq. 10-11 over the tunable tensors, from stored Fisher information."""
-    stored = load_file(statistics / "fisher.safetensors")
-
-    def of(question_set: str) -> dict[str, Tensor]:
-        return {name: stored[f"{question_set}/{name}"] for name in parameters}
-
-    return saliency_mask(of("forget_vqa"), [of("retain_vqa")], settings.mask)
-
-
-def assemble(
-    settings: UnlearnSettings,
-    data: Benchmark,
-    request: ForgetRequest,
-    mllm: Mllm,
-    mask: SaliencyMask,
-    pruned: Mapping[int, Tensor],
-    checkpoints: Checkpoints,
-    tracker: Tracker,
-) -> Unlearning:
-    """Cache what is frozen, take the vanilla teacher's features, prune, and put the pieces together."""
-    bank = ImageBank(mllm, data)
-    forget = Portraits(mllm, bank, data, request.forget)
-    retain = Portraits(mllm, bank, data, request.retain)
-    first_tuned = mllm.tower_mlps(settings.layers)[0].layer
-    first_pruned = min((layer for layer, gone in pruned.items() if bool(gone.any())), default=first_tuned)
-    bound = None if settings.bound == "none" else settings.bound
-
-    def look(version: int) -> Look:
-        source = FrozenPrefix(mllm, augmented(bank, settings.seed, version), min(first_tuned, first_pruned))
-        source.fill([*forget.images, *retain.images], FEATURE_BATCH)
-        teacher = source.snapshot(retain.images, FEATURE_BATCH)
-        return Look(source, Vkd(settings.alpha, settings.beta, bound, teacher))
-
-    looks = [look(version) for version in range(settings.versions)]
-    zero_neurons(mllm, pruned)
-    return Unlearning(
-        settings=settings,
-        looks=looks,
-        forget=forget,
-        retain=retain,
-        parameters=mllm.visual_parameters(settings.layers),
-        mask=mask,
-        frozen_entries=pruned_entries(mllm, pruned),
-        checkpoints=checkpoints,
-        tracker=tracker,
-    )
+def read_fisher(statistics: Path) -> dict[str, Fisher]:
+    """Question set -> Fisher information by tensor, as collect-statistics stored it."""
+    found: dict[str, dict[str, Tensor]] = {name: {} for name in QUESTION_SETS}
+    for key, tensor in load_file(statistics / "fisher.safetensors").items():
+        question_set, _, name = key.partition("/")
+        found[question_set][name] = tensor
+    return found

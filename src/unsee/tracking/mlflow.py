@@ -69,7 +69,7 @@ class RunTracker:
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log values at a training step (0 when None)."""
         now = time.time_ns() // 1_000_000
-        self._pending += [Metric(name, float(value), now, step or 0) for name, value in metrics.items()]
+        self._pending += [Metric(_allowed_name(name), float(value), now, step or 0) for name, value in metrics.items()]
         if len(self._pending) >= METRICS_PER_BATCH or time.monotonic() - self._sent > SECONDS_BETWEEN_BATCHES:
             self.flush()
 
@@ -251,11 +251,12 @@ def flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, str]:
         if isinstance(value, Mapping):
             flat |= flatten(value, f"{name}.")
         else:
-            flat[_parameter_name(name)] = "***" if SECRET_NAME.search(name) else _parameter_text(value)
+            flat[_allowed_name(name)] = "***" if SECRET_NAME.search(name) else _parameter_text(value)
     return flat
 
 
-def _parameter_name(name: str) -> str:
+def _allowed_name(name: str) -> str:
+    """A parameter's or metric's name as MLflow takes it."""
     return re.sub(r"[^\w\-./: ]", "_", name)[:250]
 
 

@@ -4,64 +4,103 @@ The gradient of a step is grad(preserve) + m (.) grad(forget), each clipped on i
 weight through the other's norm; without weight decay, a weight whose gradient is always zero never moves.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise
+from statistics import median
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unsee.memory import peak_resident
+from unsee.mllm.families import only_tunable
+from unsee.mllm.rows import Images, Rows
 from unsee.settings import UnlearnSettings
 from unsee.tracking import NoTracker, Tracker
 from unsee.training import Checkpoints, Curve, Optimisation, Training, clip
-from unsee.unlearning.objective import Losses, Objective
+from unsee.unlearning.method import Term, Work, find
 from unsee.unlearning.saliency import SaliencyMask, require_live
-from unsee.unlearning.visual import FrozenPrefix, Outputs, Portraits
 
 WARMUP = 10
 
-
-@dataclass(frozen=True)
-class Look:
-    """One version of the portraits: where their features come from, and the losses on them."""
-
-    source: FrozenPrefix
-    objective: Objective
+Gradients = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Unlearning:
     """Everything one unlearning run consists of.
 
-    looks: versions of the portraits, one epoch each in turn. parameters: the tunable tensors by full name; all others
-    are frozen. frozen_entries: per tensor, entries that must stay as they are (pruned neurons), broadcastable bool.
+    terms: what is minimised, for each version of the portraits, an epoch each in turn. portraits: how many an epoch
+    ascends on. parameters: the tunable tensors of `model` by full name; all others are frozen. finish: edits the
+    trained model. mask: None lets the forgetting terms change every weight. frozen_entries: per tensor, entries that
+    must stay as they are (pruned neurons), broadcastable bool.
     """
 
     settings: UnlearnSettings
-    looks: Sequence[Look]
-    forget: Portraits
-    retain: Portraits
+    model: nn.Module
+    terms: Sequence[Sequence[Term]]
+    portraits: int
     parameters: Mapping[str, nn.Parameter]
-    mask: SaliencyMask
+    finish: Callable[[], None]
+    mask: SaliencyMask | None = None
     frozen_entries: Mapping[str, Tensor] = field(default_factory=dict)
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
     tracker: Tracker = field(default_factory=NoTracker)
+    clock: list[float] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, work: Work, checkpoints: Checkpoints, tracker: Tracker) -> "Unlearning":
+        """A method's work on the vanilla model, which is edited where the method does so before training."""
+        method = find(work.settings.method)(work.settings, work)
+        terms = [method.terms(replace(work, version=version)) for version in range(work.settings.versions)]
+        mask = method.mask()
+        return cls(
+            settings=work.settings,
+            model=work.mllm.model,
+            terms=terms,
+            portraits=len(work.forget.keys),
+            parameters=work.parameters,
+            finish=method.after,
+            mask=mask,
+            frozen_entries=method.before(),
+            checkpoints=checkpoints,
+            tracker=tracker,
+        )
 
     @property
     def steps_per_epoch(self) -> int:
         """An epoch sees every forget portrait once."""
-        return -(-len(self.forget.images) // self.settings.batch_forget_images)
+        return -(-self.portraits // self.settings.batch_forget_images)
 
     @property
     def steps(self) -> int:
-        """`epochs` epochs, or `least_steps` where there are few portraits to forget."""
+        """`epochs` epochs, and `least_steps` where there are few portraits to forget."""
         return max(self.settings.epochs * self.steps_per_epoch, self.settings.least_steps)
 
     def run(self) -> Curve:
         """Fine-tune in place. Raises UserError if a mask matches no live tensor, TrainingFailure on NaN."""
-        require_live(self.mask, self.parameters)
-        only_tunable(self.forget.mllm.model, self.parameters)
+        curve = self._train() if any(self.terms) else []
+        self.finish()
+        return curve
+
+    @property
+    def cost(self) -> dict[str, float]:
+        """Median seconds of an epoch (of the steps this process made), what was trained, peak memory of the process."""
+        steps = [after - before for before, after in pairwise(self.clock)]
+        return {
+            "seconds_per_epoch": median(steps) * self.steps_per_epoch if steps else 0.0,
+            "trainable_parameters": float(sum(p.numel() for p in self.parameters.values())) if any(self.terms) else 0.0,
+            "peak_memory_mb": peak_resident() / 1e6,
+        }
+
+    def _train(self) -> Curve:
+        if self.mask is not None:
+            require_live(self.mask, self.parameters)
+        only_tunable(self.model, self.parameters)
         rule = Optimisation(self.steps, self.settings.learning_rate, warmup=WARMUP, decay=self.settings.decay)
         training = Training(
             self.parameters, self.gradients, rule, "unlearning", checkpoints=self.checkpoints, tracker=self.tracker
@@ -70,67 +109,67 @@ class Unlearning:
 
     def gradients(self, step: int) -> dict[str, float]:
         """Fill `.grad` for one step; returns the losses to record."""
-        forget_images, retain_images = image_batches(self.settings, self.forget.images, self.retain.images, step)
-        look = self.looks[step // self.steps_per_epoch % len(self.looks)]
-        ascent, forgetting = self._gradients(self.forget, forget_images, look.source, look.objective.forget)
-        descent, preserving = self._gradients(self.retain, retain_images, look.source, look.objective.preserve)
-        self._combine(ascent, descent)
+        self.clock.append(time.perf_counter())
+        forget, forgetting = self._side(step, forgets=True)
+        preserve, preserving = self._side(step, forgets=False)
+        self._restrain(forget, masked=True)
+        self._restrain(preserve, masked=self.settings.mask_on == "update")
+        for name, parameter in self.parameters.items():
+            found = [side[name] for side in (forget, preserve) if name in side]
+            parameter.grad = sum(found[1:], start=found[0]) if found else None
         return {**forgetting, **preserving}
 
-    def _gradients(
-        self,
-        portraits: Portraits,
-        images: Sequence[str],
-        source: FrozenPrefix,
-        objective: Callable[[Outputs], Losses],
-    ) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """Gradients and losses of a batch, a few images at a time: both are means over images."""
-        gradients = {name: torch.zeros_like(parameter) for name, parameter in self.parameters.items()}
-        parts: dict[str, float] = defaultdict(float)
+    @cached_property
+    def _forwards(self) -> Sequence[Mapping[tuple[bool, int], list[Term]]]:
+        """Terms on the same rows share a forward."""
+        versions = []
+        for terms in self.terms:
+            shared: dict[tuple[bool, int], list[Term]] = defaultdict(list)
+            for term in terms:
+                shared[term.forgets, id(term.rows)].append(term)
+            versions.append(shared)
+        return versions
+
+    def _side(self, step: int, *, forgets: bool) -> tuple[Gradients, dict[str, float]]:
+        """Gradients and losses of all terms of one side, by name; tensors that a side does not reach are left out."""
+        losses: dict[str, float] = defaultdict(float)
+        epoch = step // self.steps_per_epoch
+        for (side, _), terms in self._forwards[epoch % len(self.terms)].items():
+            if side == forgets:
+                keys = batch(terms[0].rows, self.settings.seed, step, self.steps_per_epoch, once=forgets)
+                self._accumulate(terms, keys, losses)
+        gradients = {name: p.grad for name, p in self.parameters.items() if p.grad is not None}
+        for parameter in self.parameters.values():
+            parameter.grad = None
+        return gradients, dict(losses)
+
+    def _accumulate(self, terms: Sequence[Term], keys: Sequence[str], losses: dict[str, float]) -> None:
+        """Add a batch's gradients to `.grad`, a few rows at a time: losses are means over rows."""
         size = self.settings.micro_batch_images
-        for chunk in (images[start : start + size] for start in range(0, len(images), size)):
-            share = len(chunk) / len(images)
-            losses = objective(portraits.forward(chunk, source.features(chunk)))
-            found = torch.autograd.grad(losses.total * share, list(self.parameters.values()))
-            for total, gradient in zip(gradients.values(), found, strict=True):
-                total += gradient
-            for name, part in losses.parts.items():
-                parts[name] += share * float(part.detach())
-        return gradients, dict(parts)
+        for chunk in (keys[start : start + size] for start in range(0, len(keys), size)):
+            share = len(chunk) / len(keys)
+            outputs = terms[0].rows.forward(chunk)
+            values = [term.loss(outputs) for term in terms]
+            torch.stack([share * term.weight * v for term, v in zip(terms, values, strict=True)]).sum().backward()
+            for term, value in zip(terms, values, strict=True):
+                losses[f"{term.name}_loss"] += share * float(value.detach())
 
-    def _combine(self, forget: dict[str, Tensor], preserve: dict[str, Tensor]) -> None:
-        """Mask, hold frozen entries, clip each term, add (Eq. 5)."""
-        for name in self.parameters:
-            salient = self.mask.masks[name].unpack()
-            forget[name].mul_(salient)
-            if self.settings.mask_on == "update":
-                preserve[name].mul_(salient)
+    def _restrain(self, gradients: Gradients, *, masked: bool) -> None:
+        """Mask, hold frozen entries, clip (Eq. 5)."""
+        for name, gradient in gradients.items():
+            if masked and self.mask is not None:
+                gradient.mul_(self.mask.masks[name].unpack())
             if name in self.frozen_entries:
-                forget[name].masked_fill_(self.frozen_entries[name], 0)
-                preserve[name].masked_fill_(self.frozen_entries[name], 0)
-        clip(list(forget.values()), self.settings.clip)
-        clip(list(preserve.values()), self.settings.clip)
-        for name, parameter in self.parameters.items():
-            parameter.grad = forget[name] + preserve[name]
+                gradient.masked_fill_(self.frozen_entries[name], 0)
+        if gradients:
+            clip(list(gradients.values()), self.settings.clip)
 
 
-def image_batches(
-    settings: UnlearnSettings, forget: Sequence[str], retain: Sequence[str], step: int
-) -> tuple[list[str], list[str]]:
-    """The (forget, retain) images of a step: an order that depends on the seed and the step alone."""
-    size = settings.batch_retain_images
-    steps = -(-len(forget) // settings.batch_forget_images)
-    epoch, index = divmod(step, steps)
-    rng = np.random.default_rng([settings.seed, epoch])
-    ascended = rng.permutation(forget).tolist()
-    passes = -(-steps * size // len(retain))
-    preserved = [image for _ in range(passes) for image in rng.permutation(retain).tolist()]
-    start = index * settings.batch_forget_images
-    return ascended[start : start + settings.batch_forget_images], preserved[index * size : (index + 1) * size]
-
-
-def only_tunable(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> None:
-    """Freeze every parameter that is not tunable: no gradient, no optimiser state, not one bit changed."""
-    chosen = {id(parameter) for parameter in parameters.values()}
-    for parameter in model.parameters():
-        parameter.requires_grad_(id(parameter) in chosen)
+def batch(rows: Rows | Images, seed: int, step: int, steps_per_epoch: int, *, once: bool) -> list[str]:
+    """The keys of a step's rows, in an order that depends on seed and step alone. once: at most once an epoch."""
+    epoch, index = divmod(step, steps_per_epoch)
+    rng = np.random.default_rng([seed, epoch])
+    needed = (index + 1) * rows.batch
+    passes = 1 if once else -(-needed // len(rows.keys))
+    drawn = [key for _ in range(passes) for key in rng.permutation(rows.keys).tolist()]
+    return drawn[index * rows.batch : needed]

@@ -1,12 +1,14 @@
 """What cannot change is computed once, and equals the live forward; portraits bring their own questions only."""
 
+import numpy as np
 import pytest
 import torch
 from float64_pixels import see_in_float64
 
 from unsee.bench import plain
-from unsee.mllm.finetune import ImageBank
-from unsee.unlearning.visual import FrozenPrefix, Portraits, augmented
+from unsee.mllm.packing import answer_tokens
+from unsee.mllm.rows import FrozenPrefix, ImageBank, Portraits, augmented, blended, own_share
+from unsee.unlearning.references import reference_features
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def relative(found, expected):
 @pytest.mark.parametrize("start", [0, 2, 4])
 def test_features_through_cached_layers_equal_the_live_forward(llava, portraits, start):
     source = FrozenPrefix(llava, portraits.bank.pixels, start)
-    images = portraits.images
+    images = portraits.keys
     source.fill(images, batch=4)
     expected = llava.features(portraits.bank.pixels(images[1:3]))
     assert relative(source.features(images[1:3]), expected) <= 1e-12
@@ -39,23 +41,21 @@ def test_features_through_cached_layers_equal_the_live_forward(llava, portraits,
 
 def test_features_follow_the_layers_that_are_tuned(llava, portraits):
     source = FrozenPrefix(llava, portraits.bank.pixels, 2)
-    source.fill(portraits.images, batch=4)
-    before = source.features(portraits.images[:1])
+    source.fill(portraits.keys, batch=4)
+    before = source.features(portraits.keys[:1])
     with torch.no_grad():
         llava.tower_mlps()[2].outgoing.weight.mul_(1.5)
-    after = source.features(portraits.images[:1])
-    assert relative(after, llava.features(portraits.bank.pixels(portraits.images[:1]))) <= 1e-12
+    after = source.features(portraits.keys[:1])
+    assert relative(after, llava.features(portraits.bank.pixels(portraits.keys[:1]))) <= 1e-12
     assert relative(after, before) > 1e-3
 
 
 def test_the_teacher_s_features_are_the_model_s_at_that_time_and_stay(llava, portraits):
-    source = FrozenPrefix(llava, portraits.bank.pixels, 2)
-    source.fill(portraits.images, batch=4)
-    live = llava.features(portraits.bank.pixels(portraits.images)).detach()
-    teacher = source.snapshot(portraits.images, batch=4)
+    live = llava.features(portraits.bank.pixels(portraits.keys)).detach()
+    teacher = reference_features(portraits)
     with torch.no_grad():
         llava.tower_mlps()[3].outgoing.weight.zero_()
-    assert list(teacher) == portraits.images
+    assert list(teacher) == portraits.keys
     assert relative(torch.stack(list(teacher.values())), live) <= 1e-12
     assert not any(features.requires_grad for features in teacher.values())
 
@@ -68,39 +68,39 @@ def test_images_are_cached_once(llava, portraits):
         return portraits.bank.pixels(images)
 
     source = FrozenPrefix(llava, pixels, 2)
-    source.fill(portraits.images[:4], batch=3)
-    source.fill(portraits.images, batch=3)
-    assert seen == portraits.images
+    source.fill(portraits.keys[:4], batch=3)
+    source.fill(portraits.keys, batch=3)
+    assert seen == portraits.keys
 
 
 def test_portraits_are_the_people_s_training_images_with_all_their_training_questions(
     portraits, small_benchmark, people
 ):
     expected = [q for q in small_benchmark.select(role="train", modality="vqa") if q.entity_id in people]
-    assert portraits.images == list(dict.fromkeys(q.image for q in expected))
-    assert len(portraits.images) == 6
+    assert portraits.keys == list(dict.fromkeys(q.image for q in expected))
+    assert len(portraits.keys) == 6
     assert sum(len(rows) for rows in portraits.rows.values()) == len(expected)
     heldout = {q.image for q in small_benchmark.select(view="heldout")}
-    assert not heldout & set(portraits.images)
+    assert not heldout & set(portraits.keys)
 
 
 def test_losses_and_token_counts_equal_the_plain_ones(llava, portraits):
     portraits.rows = {image: rows[: 2 + i] for i, (image, rows) in enumerate(portraits.rows.items())}
-    images = portraits.images[:2]
+    images = portraits.keys[:2]
     with torch.no_grad():
         pixels = portraits.bank.pixels(images)
-        outputs = portraits.forward(images, llava.features(pixels))
+        outputs = portraits.forward(images)
         for i, image in enumerate(images):
             rows = portraits.rows[image]
             expected = plain.question_losses(llava, rows, pixels[i])
             torch.testing.assert_close(outputs.losses[i, : len(rows)], expected, rtol=1e-8, atol=0)
-            assert outputs.answer_tokens[i, : len(rows)].tolist() == [len(row.answers[0]) for row in rows]
+            assert answer_tokens(outputs.packed)[i, : len(rows)].tolist() == [len(row.answers[0]) for row in rows]
     assert outputs.weights.tolist() == [[1, 1, 0], [1, 1, 1]]
-    assert outputs.images == tuple(images)
+    assert outputs.keys == tuple(images)
 
 
 def test_a_version_of_a_portrait_is_the_same_in_every_batch_and_differs_a_little_from_the_others(portraits):
-    bank, images = portraits.bank, portraits.images
+    bank, images = portraits.bank, portraits.keys
     assert torch.equal(augmented(bank, 0, 0)(images), bank.pixels(images))
     first, second = augmented(bank, 0, 1), augmented(bank, 0, 2)
     together = first(images)
@@ -108,3 +108,32 @@ def test_a_version_of_a_portrait_is_the_same_in_every_batch_and_differs_a_little
     for other in (bank.pixels(images), second(images), augmented(bank, 1, 1)(images)):
         assert not torch.equal(together, other)
         assert (together.mean(dim=(2, 3)) - other.mean(dim=(2, 3))).abs().max() < 0.5
+
+
+def test_a_blend_is_the_same_in_every_batch_and_lies_between_two_portraits(portraits):
+    pixels, images = portraits.bank.pixels, portraits.keys
+    blends = blended(pixels, images, seed=0, version=0)
+    together, own = blends(images), pixels(images)
+    assert torch.equal(together, torch.cat([blends([image]) for image in images]))
+    for index, blend in enumerate(together):
+        between = [
+            (torch.minimum(own[index], o) <= blend + 1e-9) & (blend <= torch.maximum(own[index], o) + 1e-9) for o in own
+        ]
+        assert any(bool(inside.all()) for inside in between)
+
+
+def test_blends_differ_between_seeds_versions_and_from_the_portraits(portraits):
+    pixels, images = portraits.bank.pixels, portraits.keys
+    found = [blended(pixels, images, seed, version)(images) for seed, version in [(0, 0), (0, 1), (1, 0)]]
+    for one, other in zip(found, [*found[1:], pixels(images)], strict=True):
+        assert not torch.equal(one, other)
+
+
+def test_a_blend_is_laid_over_the_other_or_cut_out_of_it():
+    shares = [own_share(np.random.default_rng(seed), 6, 8)[0] for seed in range(40)]
+    alike = [share for share in shares if share.unique().numel() == 1 and 0 < share[0, 0] < 1]
+    above = [share for share in shares if torch.equal(share, share[:, :1].expand(6, 8)) and share.unique().numel() == 2]
+    left = [share for share in shares if torch.equal(share, share[:1].expand(6, 8)) and share.unique().numel() == 2]
+    assert all(kind for kind in (alike, above, left))
+    assert all(bool((share[0, 0] == 1) & (share[-1, -1] == 0)) for share in above + left)
+    assert len(alike) > max(len(above), len(left))

@@ -1,0 +1,83 @@
+"""`report.html` of a comparison: the paper's tables for these methods, beside the paper's own numbers."""
+
+import datetime
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from unsee.comparison import paper
+from unsee.comparison.estimates import DISTANCE, LOSS
+from unsee.comparison.summary import MATCHED_LOSS, OURS
+from unsee.comparison.tables import ComparisonTables
+from unsee.comparison.verdict import headline, sentences
+from unsee.report.charts import Point, scatter_chart
+from unsee.report.checks import FORGET_METRIC, RETAIN_METRIC
+from unsee.report.page import environment, packaged
+
+CLOSE_UP = (0.10, 0.05)
+"""Distance and loss up to which the second panel of the figure goes."""
+
+
+def render(comparison: dict[str, Any]) -> str:
+    """The comparison (`summary.build_comparison`) as HTML; needs nothing from the network and escapes every name."""
+    tables = ComparisonTables(comparison)
+    return (
+        environment()
+        .get_template("comparison.html.j2")
+        .render(
+            style=Markup(packaged("report.css")),
+            today=datetime.datetime.now(datetime.UTC).date().isoformat(),
+            comparison=comparison,
+            headline=headline(comparison),
+            sentences=sentences(comparison),
+            ours=OURS,
+            order=tables.order,
+            figure=_figure(comparison, tables.order),
+            effectiveness=tables.effectiveness(),
+            ablation=tables.ablation(),
+            costs=tables.costs(),
+            attacks=[(attack[1] == paper.RELEARNED_PERCENT, tables.relearning(*attack)) for attack in tables.attacks()],
+            pairs=tables.pairs(),
+            setting=paper.SETTING,
+            percent=paper.RELEARNED_PERCENT,
+            matched_loss=100 * MATCHED_LOSS,
+            notes=tables.notes.reasons,
+        )
+    )
+
+
+def _figure(comparison: dict[str, Any], names: Sequence[str]) -> list[tuple[str, Markup]]:
+    """Title and chart of every panel: all methods, and the corner where the good ones are if some are outside of it."""
+    points = [_point(number, name, comparison["methods"][name]) for number, name in enumerate(names, start=1)]
+    drawn = [point for point in points if point]
+    near = [p for p in drawn if p.x[0] <= CLOSE_UP[0] and p.y[0] <= CLOSE_UP[1]]
+    panels = {"All methods": drawn} | ({"The near corner": near} if 1 < len(near) < len(drawn) else {})
+    return [
+        (
+            title,
+            scatter_chart(
+                shown,
+                title=title,
+                x_label="distance to retrained, points",
+                y_label="lost by others, points",
+                limit=MATCHED_LOSS,
+            ),
+        )
+        for title, shown in panels.items()
+        if shown
+    ]
+
+
+def _point(number: int, name: str, method: dict[str, Any]) -> Point | None:
+    distance, loss = method[DISTANCE][FORGET_METRIC], method[LOSS].get(RETAIN_METRIC)
+    if distance is None or loss is None:
+        return None
+    style = "ours" if name == OURS else "matched" if method["matched"] else "unmatched"
+    return Point(number, name, style, _spread(distance), _spread(loss))
+
+
+def _spread(estimate: dict[str, Any]) -> tuple[float, float, float]:
+    if estimate["low"] is None:
+        return (estimate["mean"],) * 3
+    return estimate["mean"], estimate["low"], estimate["high"]

@@ -1,0 +1,131 @@
+"""One seed of a comparison, as a `comparison-seed` artifact holds it: seed.json and answers.parquet."""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from unsee.errors import UserError
+from unsee.storage import artifact
+
+REFERENCES = ("vanilla", "retrained")
+ANSWER_COLUMNS = (
+    "question_id",
+    "entity_id",
+    "split",
+    "modality",
+    "view",
+    "task",
+    "correct",
+    "exact",
+    "rouge_l",
+)
+"""Of a prediction, what statistics need; `answers.parquet` has them for every model, told apart by `name`."""
+
+_PERSON = ("name", "entity_id", "split", "modality", "view", "task")
+_SCORED = {
+    "accuracy": ("classification", "correct"),
+    "exact": ("classification", "exact"),
+    "rouge_l": ("generation", "rouge_l"),
+    "cloze": ("cloze", "exact"),
+}
+
+
+@dataclass(frozen=True)
+class Seed:
+    """What was measured with one seed. Models are vanilla and retrained, and the methods.
+
+    methods: name -> {"settings", "metrics", "not_measured", "cost", "relearning"}; references: likewise, without
+    settings and cost. answers: one row per model and question.
+    """
+
+    seed: int
+    references: dict[str, dict[str, Any]]
+    methods: dict[str, dict[str, Any]]
+    answers: pa.Table
+
+    @property
+    def models(self) -> dict[str, dict[str, Any]]:
+        """References and methods by name, in an order that is the same for all seeds of a comparison."""
+        return {name: self.references[name] for name in REFERENCES} | self.methods
+
+    @cached_property
+    def per_person(self) -> dict[str, np.ndarray]:
+        """Metric -> [people, models, 2]: summed score and number of questions of everyone whom all models were asked
+        about; metrics that answers.parquet cannot tell are left out."""
+        scored = sorted({column for _, column in _SCORED.values()})
+        aggregations = [(column, how) for column in scored for how in ("sum", "count")]
+        found: dict[str, dict[str, dict[str, tuple[float, int]]]] = defaultdict(lambda: defaultdict(dict))
+        for row in self.answers.group_by(_PERSON).aggregate(aggregations).to_pylist():
+            for measure, (task, column) in _SCORED.items():
+                if row["task"] == task and row[f"{column}_count"]:
+                    scores = (row[f"{column}_sum"], row[f"{column}_count"])
+                    found[_metric(row, measure)][row["entity_id"]][row["name"]] = scores
+        asked = {
+            metric: [
+                [people[p][name] for name in self.models]
+                for p in sorted(people)
+                if people[p].keys() >= self.models.keys()
+            ]
+            for metric, people in found.items()
+        }
+        return {metric: np.array(people, dtype=float) for metric, people in asked.items() if people}
+
+
+def read_seeds(directories: Sequence[Path]) -> list[Seed]:
+    """Seeds in ascending order.
+
+    Raises:
+        UserError: an incomplete or damaged artifact, no seed, one twice, or seeds that did not measure the same methods
+            with the same settings.
+    """
+    seeds = sorted(map(_read, directories), key=lambda seed: seed.seed)
+    if not seeds:
+        raise UserError("there is no seed to compare; give at least one comparison-seed artifact")
+    first = seeds[0]
+    for before, seed in pairwise(seeds):
+        if seed.seed == before.seed:
+            raise UserError(f"seed {seed.seed} is given twice; give each seed once")
+        _require_same(first, seed)
+    return seeds
+
+
+def _read(directory: Path) -> Seed:
+    artifact.read(directory, "comparison-seed")
+    told = json.loads((directory / "seed.json").read_text())
+    answers = pq.read_table(directory / "answers.parquet")
+    return Seed(told["seed"], told["references"], dict(sorted(told["methods"].items())), answers)
+
+
+def _require_same(first: Seed, seed: Seed) -> None:
+    if different := first.methods.keys() ^ seed.methods.keys():
+        names = ", ".join(sorted(different))
+        raise UserError(f"seeds {first.seed} and {seed.seed} do not both have {names}; run the missing methods")
+    for name in first.methods:
+        ours, theirs = (settings(each.methods[name]) for each in (first, seed))
+        if changed := sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)):
+            raise UserError(
+                f"{name} has other settings with seed {seed.seed} than with seed {first.seed} ({', '.join(changed)}); "
+                "run all seeds with the same settings"
+            )
+
+
+def settings(method: dict[str, Any]) -> dict[str, Any]:
+    """A method's settings but for the seed."""
+    return {key: value for key, value in method["settings"].items() if key != "seed"}
+
+
+def _metric(row: dict[str, Any], measure: str) -> str:
+    """The metric that a group of answers belongs to, named as in `unsee.evaluation.metrics`."""
+    if row["modality"] == "qa_with_other_face":
+        return f"{row['split']}/qa_with_face/other_face_{measure}"
+    heldout = "heldout_" if (row["modality"], row["view"]) == ("vqa", "heldout") else ""
+    return f"{row['split']}/{row['modality']}/{heldout}{measure}"

@@ -1,0 +1,79 @@
+"""What a comparison says, in words: the headline of the page and the sentences under it."""
+
+from typing import Any
+
+from unsee.comparison.estimates import DISTANCE, LOSS
+from unsee.comparison.summary import MATCHED_LOSS, OURS
+from unsee.report.checks import FORGET_METRIC, RETAIN_METRIC
+from unsee.report.wording import counted, points
+
+UNSURE = "neither surely closer nor farther"
+
+
+def headline(comparison: dict[str, Any]) -> str:
+    """Which method is closest to the retrained model at matched retain accuracy, or that nothing can be said."""
+    if comparison["ranking"] is None:
+        return "Which method forgets best cannot be said"
+    if not comparison["ranking"]:
+        return f"No method forgets without costing the people who stay more than {points(MATCHED_LOSS)}"
+    best = comparison["ranking"][0]
+    distance = comparison["methods"][best][DISTANCE][FORGET_METRIC]["mean"]
+    return f"Closest to a model that never saw them: {best}, {points(distance)} away"
+
+
+def sentences(comparison: dict[str, Any]) -> list[str]:
+    """What the headline rests on, in points and with intervals."""
+    if comparison["ranking"] is None:
+        return [f"No ranking is possible: {comparison['ranking_reason']}."]
+    told = [_winner(comparison), _ours(comparison), _unmatched(comparison)]
+    return [sentence for sentence in told if sentence]
+
+
+def _winner(comparison: dict[str, Any]) -> str:
+    if not comparison["ranking"]:
+        return ""
+    best, *others = comparison["ranking"]
+    seeds = counted(len(comparison["seeds"]), "seed", "seeds")
+    text = (
+        f"Asked about unseen photographs of the forgotten people over {seeds}, {best} ends {_away(comparison, best)} "
+        f"above or below a model that never saw them; the people who stay {_cost(comparison, best)}."
+    )
+    return text + (f" Next is {others[0]}, {_away(comparison, others[0])} away." if others else "")
+
+
+def _ours(comparison: dict[str, Any]) -> str:
+    """How sure it is that our method is closer, or farther, than the other ranked ones."""
+    if OURS not in comparison["ranking"] or len(comparison["ranking"]) < 2:
+        return ""
+    groups: dict[str, list[str]] = {how: [] for how in ("surely closer", "surely farther away", UNSURE)}
+    for name, pair in comparison["paired"][FORGET_METRIC].items():
+        if name in comparison["ranking"]:
+            groups[_how_sure(pair)].append(name)
+    parts = [f"{how} than {', '.join(names)}" for how, names in groups.items() if names]
+    return f"Compared on the same people, {OURS} is {'; '.join(parts)}."
+
+
+def _how_sure(pair: dict[str, Any]) -> str:
+    if pair["low"] is None or pair["low"] <= 0 <= pair["high"]:
+        return UNSURE
+    return "surely closer" if pair["high"] < 0 else "surely farther away"
+
+
+def _unmatched(comparison: dict[str, Any]) -> str:
+    if not comparison["unmatched"]:
+        return ""
+    names = ", ".join(comparison["unmatched"])
+    return f"Not ranked, because the people who stay lose more than {points(MATCHED_LOSS)}: {names}."
+
+
+def _away(comparison: dict[str, Any], name: str) -> str:
+    """'1.2 points (95 % interval 0.4 to 3.1)'."""
+    distance = comparison["methods"][name][DISTANCE][FORGET_METRIC]
+    if distance["low"] is None:
+        return points(distance["mean"])
+    return f"{points(distance['mean'])} (95 % interval {100 * distance['low']:.1f} to {100 * distance['high']:.1f})"
+
+
+def _cost(comparison: dict[str, Any], name: str) -> str:
+    lost = comparison["methods"][name][LOSS][RETAIN_METRIC]["mean"]
+    return f"{'lose' if lost >= 0 else 'gain'} {points(abs(lost))}"

@@ -1,0 +1,256 @@
+"""What goes through a model whole: portraits with their questions, and the same facts asked by name."""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from zlib import crc32
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from unsee.benchmark.schema import Benchmark, Question
+from unsee.mllm.families import Mllm
+from unsee.mllm.packing import Packed, answer_logits, answer_tokens, image_losses, pack_training, question_means
+from unsee.mllm.prompts import Rendered
+from unsee.progress import progress
+
+Pixels = Callable[[Sequence[str]], Tensor]
+"""Image paths -> float32 [B, 3, H, W]."""
+BLENDS = 1
+"""Keeps their random numbers apart from those of the portraits' versions."""
+See = Callable[[Sequence[str]], Tensor]
+"""Image paths -> projector output [B, N, D]."""
+
+
+class ImageBank:
+    """Preprocessed pixels of a benchmark's images, each decoded once. `pixels(paths)`: float32 [B, 3, H, W]."""
+
+    def __init__(self, mllm: Mllm, benchmark: Benchmark):
+        by_path = {q.image: q for q in benchmark.questions if q.image is not None}
+        self._load = lru_cache(maxsize=None)(lambda path: mllm.pixels([benchmark.image(by_path[path])])[0])
+
+    def pixels(self, paths: Sequence[str]) -> Tensor:
+        return torch.stack([self._load(path) for path in paths])
+
+
+@dataclass(frozen=True)
+class Seen:
+    """B portraits as the LLM meets them. features: projector output [B, N, D]."""
+
+    keys: tuple[str, ...]
+    features: Tensor
+
+
+class Images:
+    """Portraits that are looked at and not asked about. batch: how many a training step takes."""
+
+    def __init__(self, keys: Sequence[str], see: See, batch: int = 1):
+        self.keys, self.see, self.batch = list(keys), see, batch
+
+    def forward(self, keys: Sequence[str]) -> Seen:
+        """Through tower and projector as they are now."""
+        return Seen(tuple(keys), self.see(keys))
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """One packed forward of B rows with up to Q questions each, T answer tokens in all.
+
+    keys: the rows' images, or people where the questions are asked by name. features: projector output [B, N, D], None
+    by name. hidden: the LLM's last hidden states at the answer tokens [T, D], row by row. logits: [T, V] there.
+    """
+
+    keys: tuple[str, ...]
+    features: Tensor | None
+    hidden: Tensor
+    logits: Tensor
+    packed: Packed
+
+    @cached_property
+    def losses(self) -> Tensor:
+        """Mean cross-entropy per answer token of each question, [B, Q], nats; 0 for padding."""
+        targets = self.packed.targets[self.packed.asked]
+        return self.question_means(F.cross_entropy(self.logits, targets, reduction="none"))
+
+    @cached_property
+    def log_probabilities(self) -> Tensor:
+        """Of every token of the vocabulary at every answer token, [T, V], nats."""
+        return self.logits.log_softmax(dim=-1)
+
+    @property
+    def answer_losses(self) -> Tensor:
+        """-log p(answer | question), [B, Q]: summed over the answer's tokens, nats."""
+        return self.losses * answer_tokens(self.packed)
+
+    @property
+    def weights(self) -> Tensor:
+        """[B, Q]: 1 for a question and 0 for padding."""
+        return self.packed.weights
+
+    def question_means(self, values: Tensor) -> Tensor:
+        """Mean over each question's answer tokens, [B, Q], of a value per answer token [T]."""
+        return question_means(values, self.packed)
+
+    def mean(self, questions: Tensor) -> Tensor:
+        """Mean over questions, then rows, of a value per question [B, Q]: a scalar."""
+        return image_losses(questions, self.weights).mean()
+
+
+def chunked(keys: Sequence[str], size: int) -> list[list[str]]:
+    """All keys, `size` at a time."""
+    return [list(keys[start : start + size]) for start in range(0, len(keys), size)]
+
+
+def mean_loss(outputs: Outputs) -> Tensor:
+    """Mean over answer tokens, then questions, then rows: a scalar, nats."""
+    return outputs.mean(outputs.losses)
+
+
+class Rows:
+    """Questions, grouped into rows that share a prefix: those about a portrait, or about a person by name.
+
+    see: how portraits are looked at, None by name. batch: how many rows a training step takes.
+    """
+
+    def __init__(self, mllm: Mllm, rows: Mapping[str, list[Rendered]], see: See | None, batch: int = 1):
+        self.mllm, self.rows, self.see, self.batch = mllm, dict(rows), see, batch
+
+    @property
+    def keys(self) -> list[str]:
+        """Image paths or ids of people, in the benchmark's order."""
+        return list(self.rows)
+
+    def forward(self, keys: Sequence[str]) -> Outputs:
+        """The model as it is now over these rows' questions."""
+        packed = pack_training([self.rows[key] for key in keys], self.mllm.pad)
+        features = self.see(keys) if self.see else None
+        hidden = self.mllm.hidden(packed, features)
+        return Outputs(tuple(keys), features, hidden, answer_logits(self.mllm.head, hidden), packed)
+
+
+class Portraits(Rows):
+    """All training portraits of some people, with every training question about each."""
+
+    see: See
+
+    def __init__(
+        self,
+        mllm: Mllm,
+        bank: ImageBank,
+        benchmark: Benchmark,
+        people: Collection[str],
+        see: See | None = None,
+        batch: int = 1,
+        instruction: str = "",
+    ):
+        """`see`: None looks at the pixels with the model as it is. instruction: text before every question, in which
+        `{name}` is the person's name."""
+        rows: dict[str, list[Rendered]] = defaultdict(list)
+        by_person: dict[str, dict[str, None]] = defaultdict(dict)
+        for question in benchmark.select(role="train", modality="vqa"):
+            if question.entity_id in people and question.image is not None:
+                by_person[question.entity_id][question.image] = None
+                rows[question.image].append(_rendered(mllm, question, instruction))
+        super().__init__(mllm, rows, see or (lambda images: mllm.features(bank.pixels(images))), batch)
+        self.bank = bank
+        self.by_person = {person: tuple(images) for person, images in by_person.items()}
+
+
+def by_name(mllm: Mllm, benchmark: Benchmark, people: Collection[str], batch: int = 1) -> Rows:
+    """Every training question by name about some people, a row per person."""
+    rows: dict[str, list[Rendered]] = defaultdict(list)
+    for question in benchmark.select(role="train", modality="qa"):
+        if question.entity_id in people:
+            rows[question.entity_id].append(_rendered(mllm, question))
+    return Rows(mllm, rows, None, batch)
+
+
+def _rendered(mllm: Mllm, question: Question, instruction: str = "") -> Rendered:
+    before = f"{instruction.format(name=question.entity_name)} " if instruction else ""
+    return mllm.prompter.trained(before + question.prompt, question.answer, image=question.image is not None)
+
+
+class FrozenPrefix:
+    """Features of images, from cached outputs of the tower layers before `start`.
+
+    Exact as long as those layers do not change. pixels: image paths -> float32 [B, 3, H, W], the same at every call.
+    """
+
+    def __init__(self, mllm: Mllm, pixels: Pixels, start: int):
+        self.mllm, self.pixels, self.start = mllm, pixels, start
+        self._cache: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def fill(self, images: Sequence[str], batch: int) -> None:
+        """Run the frozen layers over images not seen before."""
+        missing = [image for image in dict.fromkeys(images) if image not in self._cache]
+        for start in progress(range(0, len(missing), batch), "frozen layers"):
+            chunk = missing[start : start + batch]
+            hidden = self.mllm.run_layers(self.mllm.embed(self.pixels(chunk)), 0, self.start)
+            self._cache.update(zip(chunk, hidden, strict=True))
+
+    def features(self, images: Sequence[str]) -> Tensor:
+        """v^e [B, N, D] through the layers from `start` on, as they are now."""
+        hidden = torch.stack([self._cache[image] for image in images])
+        return self.mllm.project(self.mllm.run_layers(hidden, self.start))
+
+
+def augment(pixels: Tensor, rng: np.random.Generator) -> Tensor:
+    """Shift the batch by up to 2 pixels, and change every image's contrast and tint a little."""
+    shift = tuple(rng.integers(-2, 3, 2).tolist())
+    gain = torch.from_numpy(rng.uniform(0.95, 1.05, (len(pixels), 1, 1, 1))).float()
+    tint = torch.from_numpy(rng.uniform(-0.05, 0.05, (len(pixels), 3, 1, 1))).float()
+    return torch.roll(pixels, shift, dims=(2, 3)) * gain + tint
+
+
+def augmented(bank: ImageBank, seed: int, version: int) -> Pixels:
+    """The portraits as they are (version 0), or each a little tilted, scaled, shifted and tinted, always alike."""
+    if version == 0:
+        return bank.pixels
+
+    def pixels(images: Sequence[str]) -> Tensor:
+        generators = [np.random.default_rng([seed, version, crc32(image.encode())]) for image in images]
+        shown = bank.pixels(images)
+        return torch.cat([augment(turned(p[None], rng), rng) for p, rng in zip(shown, generators, strict=True)])
+
+    return pixels
+
+
+def blended(pixels: Pixels, images: Sequence[str], seed: int, version: int) -> Pixels:
+    """Each of `images` with a part of another of them, always alike: faces that nobody has."""
+    rng = np.random.default_rng([seed, version, BLENDS])
+    others = dict(zip(images, rng.choice(images, len(images)).tolist(), strict=True))
+    height, width = pixels(images[:1]).shape[-2:]
+    shares = {image: own_share(rng, height, width) for image in images}
+
+    def blends(chosen: Sequence[str]) -> Tensor:
+        own, other = pixels(chosen), pixels([others[image] for image in chosen])
+        share = torch.stack([shares[image] for image in chosen]).to(own)
+        return share * own + (1 - share) * other
+
+    return blends
+
+
+def own_share(rng: np.random.Generator, height: int, width: int) -> Tensor:
+    """How much of each pixel of a blend is its own, [1, H, W]: alike everywhere, or all above or left of a cut."""
+    share, kind = rng.uniform(), rng.choice(["over", "over", "above", "left"])
+    shares = torch.zeros(1, height, width)
+    if kind == "over":
+        shares += share
+    elif kind == "above":
+        shares[:, : round(share * height)] = 1
+    else:
+        shares[..., : round(share * width)] = 1
+    return shares
+
+
+def turned(pixels: Tensor, rng: np.random.Generator) -> Tensor:
+    """[1, 3, H, W] tilted by up to 7 degrees and scaled by up to 8 %, as another photograph would be."""
+    angle, scale = np.radians(rng.uniform(-7, 7)), rng.uniform(0.92, 1.08)
+    cos, sin = scale * np.cos(angle), scale * np.sin(angle)
+    matrix = torch.tensor([[[cos, -sin, 0.0], [sin, cos, 0.0]]], dtype=pixels.dtype)
+    grid = F.affine_grid(matrix, list(pixels.shape), align_corners=False)
+    return F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)

@@ -1,0 +1,234 @@
+"""What a method is: the losses it optimises, which of them a saliency mask restrains, and what it edits by hand.
+
+A method is one module under `unsee.unlearning.methods`, named as on the command line, with a subclass of `Method`.
+Batching, masks, caching, checkpoints and logging live in the trainer.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+from torch import Tensor, nn
+
+from unsee.benchmark.schema import Benchmark, ForgetRequest
+from unsee.errors import UserError
+from unsee.mllm import checkpoint
+from unsee.mllm.families import Mllm
+from unsee.mllm.rows import (
+    FrozenPrefix,
+    ImageBank,
+    Images,
+    Pixels,
+    Portraits,
+    Rows,
+    See,
+    augmented,
+    blended,
+    by_name,
+    mean_loss,
+)
+from unsee.pruning import Pruned
+from unsee.settings import PruneSettings, ThresholdSettings, UnlearnSettings
+from unsee.statistics.fisher import Fisher, fisher_of_rows
+from unsee.unlearning import methods
+from unsee.unlearning.saliency import SaliencyMask, saliency_mask
+
+FEATURE_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Term:
+    """`weight * loss` over one kind of rows, minimised; `{name}_loss` is recorded without the weight.
+
+    loss: of what `rows` give, `Outputs` or what is `Seen`, to a scalar.
+    forgets: it works against what is to be forgotten: the saliency mask restrains its gradient.
+    """
+
+    name: str
+    rows: Rows | Images
+    loss: Callable[[Any], Tensor]
+    weight: float = 1.0
+    forgets: bool = False
+
+
+@dataclass(frozen=True)
+class Work:
+    """A vanilla model to be unlearned, and everything a method may draw on.
+
+    pruned: neurons to remove, by tower layer, as `pruning` asks. fisher: Fisher information of the visual part on
+    D_f,vqa, then on D_r,vqa. retrained: directory of the reference model, if there is one. version: which of the
+    portraits' versions is shown (`UnlearnSettings.versions`).
+    """
+
+    settings: UnlearnSettings
+    mllm: Mllm
+    bank: ImageBank
+    benchmark: Benchmark
+    request: ForgetRequest
+    pruned: Pruned
+    pruning: PruneSettings
+    fisher: Mapping[str, Fisher]
+    retrained: Path | None = None
+    version: int = 0
+
+    @cached_property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """What is trained: the visual part, or everything."""
+        if self.settings.scope == "vision":
+            return self.mllm.visual_parameters(self.settings.layers)
+        return dict(self.mllm.model.named_parameters())
+
+    def see(self, images: Sequence[str]) -> Tensor:
+        """Projector output [B, N, D] of this version of the portraits."""
+        return self._see(images)
+
+    @cached_property
+    def _see(self) -> See:
+        people = (*self.request.forget, *self.request.retain)
+        return self._seeing(self._pixels, Portraits(self.mllm, self.bank, self.benchmark, people).keys)
+
+    @property
+    def _pixels(self) -> Pixels:
+        """This version of the portraits."""
+        return augmented(self.bank, self.settings.seed, self.version)
+
+    def _seeing(self, pixels: Pixels, images: Sequence[str]) -> See:
+        """How these images are looked at: through cached outputs of frozen tower layers, if there are any."""
+        if self.settings.scope == "full":
+            return lambda chosen: self.mllm.features(pixels(chosen))
+        first_tuned = self.mllm.tower_mlps(self.settings.layers)[0].layer
+        first_pruned = min((layer for layer, gone in self.pruned.items() if bool(gone.any())), default=first_tuned)
+        prefix = FrozenPrefix(self.mllm, pixels, min(first_tuned, first_pruned))
+        prefix.fill(images, FEATURE_BATCH)
+        return prefix.features
+
+    def blends(self, count: int) -> Images:
+        """Blends of two retain portraits each, as many as there are retain portraits; a step takes `count`."""
+        images = self.retain.keys
+        pixels = blended(self._pixels, images, self.settings.seed, self.version)
+        return Images(images, self._seeing(pixels, images), count)
+
+    @cached_property
+    def forget(self) -> Portraits:
+        """D_f,vqa: an epoch sees each of them once."""
+        batch = self.settings.batch_forget_images
+        return Portraits(self.mllm, self.bank, self.benchmark, self.request.forget, self.see, batch)
+
+    @cached_property
+    def retain(self) -> Portraits:
+        """D_r,vqa."""
+        batch = self.settings.batch_retain_images
+        return Portraits(self.mllm, self.bank, self.benchmark, self.request.retain, self.see, batch)
+
+    @cached_property
+    def forget_by_name(self) -> Rows:
+        """D_f,qa: what is known of the forget people by name is to stay."""
+        return by_name(self.mllm, self.benchmark, self.request.forget, self.settings.batch_people)
+
+    @cached_property
+    def retain_by_name(self) -> Rows:
+        """D_r,qa."""
+        return by_name(self.mllm, self.benchmark, self.request.retain, self.settings.batch_people)
+
+    @property
+    def preserved(self) -> dict[str, Rows]:
+        """D_r: retain portraits and, where that has a gradient, the same people by name."""
+        by_name = {"retain_by_name": self.retain_by_name} if self.settings.scope == "full" else {}
+        return {"retain": self.retain, **by_name}
+
+    @property
+    def others(self) -> dict[str, Rows]:
+        """Everything but D_f,vqa: D_r and, where that has a gradient, the forget people by name."""
+        by_name = {"forget_by_name": self.forget_by_name} if self.settings.scope == "full" else {}
+        return {**by_name, **self.preserved}
+
+    def mask(self, threshold: ThresholdSettings) -> SaliencyMask:
+        """m (Eq. 10-11) of what is trained: from stored Fisher information, or measured here where all is trained."""
+        if self.settings.scope == "vision":
+            stored = [{n: fisher[n] for n in self.parameters if n in fisher} for fisher in self.fisher.values()]
+        else:
+            stored = [fisher_of_rows(self.parameters, rows) for rows in (self.forget, *self.others.values())]
+        return saliency_mask(stored[0], stored[1:], threshold)
+
+    def forget_seen_by(self, model: Literal["vanilla", "retrained"]) -> Rows:
+        """D_f,vqa through the model being unlearned (vanilla, before it changes) or through the retrained one.
+
+        Raises:
+            UserError: there is no retrained model.
+        """
+        if model == "vanilla":
+            return self.forget
+        if self.retrained is None:
+            raise UserError("unlearn.reference = retrained, but there is no retrained model; use vanilla")
+        retrained = checkpoint.load_full(self.retrained)
+        see = lambda images: retrained.features(self._pixels(images))  # noqa: E731
+        return Portraits(retrained, self.bank, self.benchmark, self.request.forget, see)
+
+
+SettingsT = TypeVar("SettingsT", bound=UnlearnSettings)
+
+
+class Method(Generic[SettingsT]):
+    """One way to unlearn. `Settings`: its own settings, the tuned values of a preset override their defaults."""
+
+    Settings: ClassVar[type[UnlearnSettings]] = UnlearnSettings
+
+    def __init__(self, settings: SettingsT, work: Work):
+        self.settings, self.work = settings, work
+
+    def terms(self, work: Work) -> Sequence[Term]:
+        """The losses on one version of the portraits; references to the vanilla model are taken here, before anything
+        changes."""
+        return ()
+
+    def mask(self) -> SaliencyMask | None:
+        """Which weights the forgetting terms may change; None: all."""
+        return None
+
+    def before(self) -> Mapping[str, Tensor]:
+        """Edit the model before training. Returns entries of tunable tensors that must then stay as they are, bool."""
+        return {}
+
+    def after(self) -> None:
+        """Edit the model after training."""
+
+
+def answer_terms(rows: Mapping[str, Rows]) -> list[Term]:
+    """Cross-entropy on each of these."""
+    return [Term(name, of, mean_loss) for name, of in rows.items()]
+
+
+def settings_of(values: Mapping[str, Any]) -> UnlearnSettings:
+    """The settings of the method that `values` name.
+
+    Raises:
+        UserError: no such method.
+        ValidationError: an unknown name, a missing one or an impossible value.
+    """
+    return find(values["method"]).Settings.model_validate(values)
+
+
+def names() -> list[str]:
+    """All methods there are."""
+    return sorted(module.name for module in pkgutil.iter_modules(methods.__path__))
+
+
+def find(name: str) -> type[Method[Any]]:
+    """The method of that name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in names():
+        raise UserError(f"method {name!r} is unknown; choose one of {', '.join(names())}")
+    module = importlib.import_module(f"{methods.__name__}.{name}")
+    (method,) = (
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__
+    )
+    return method

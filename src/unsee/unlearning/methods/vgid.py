@@ -1,0 +1,65 @@
+"""Visual-noise guided in-context distillation: imitate vanilla as it answers when it cannot see and may not say.
+
+The teacher is the frozen vanilla model on a noised portrait with an instruction before the question; both are there
+(the public release ships an empty instruction and replaces the portrait by uniform noise).
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor
+
+from unsee.mllm.rows import Portraits
+from unsee.settings import UnlearnSettings
+from unsee.unlearning.method import Method, Term, Work
+from unsee.unlearning.references import kl_term
+
+
+class Settings(UnlearnSettings):
+    """instruction: put before the question, `{name}` is the person's name; empty for none.
+
+    noise: Gaussian noise of `noise_level` standard deviations of the normalised pixels is added; or the portrait is
+    replaced by uniform noise; or none. draws: how many noised versions of a portrait the teacher averages over.
+    """
+
+    instruction: str = "You do not know who this is."
+    noise: Literal["gaussian", "uniform", "none"] = "gaussian"
+    noise_level: float = Field(default=1.0, gt=0)
+    draws: PositiveInt = 4
+    forget_weight: float = Field(default=1.0, gt=0)
+    retain_weight: float = Field(default=1.0, gt=0)
+
+
+class Vgid(Method[Settings]):
+    """a * KL(teacher || M) on D_f + b * KL(M0 || M) on D_r, teacher-forced on the benchmark's answers."""
+
+    Settings = Settings
+
+    def terms(self, work: Work) -> Sequence[Term]:
+        s = self.settings
+        forget = kl_term("forget", work.forget, *self.teachers(work), weight=s.forget_weight, forgets=True)
+        kept = work.preserved.items()
+        return [forget, *(kl_term(name, rows, rows, weight=s.retain_weight) for name, rows in kept)]
+
+    def teachers(self, work: Work) -> list[Portraits]:
+        """The forget portraits as the teacher meets them, once per draw of the noise."""
+        draws = self.settings.draws if self.settings.noise != "none" else 1
+        return [self._teacher(work, torch.Generator().manual_seed(self.settings.seed + draw)) for draw in range(draws)]
+
+    def _teacher(self, work: Work, generator: torch.Generator) -> Portraits:
+        def see(images: Sequence[str]) -> Tensor:
+            return work.mllm.features(self._noised(work.bank.pixels(images), generator))
+
+        people, instruction = work.request.forget, self.settings.instruction
+        return Portraits(work.mllm, work.bank, work.benchmark, people, see, instruction=instruction)
+
+    def _noised(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
+        """[B, 3, H, W] -> the same shape."""
+        if self.settings.noise == "none":
+            return pixels
+        if self.settings.noise == "uniform":
+            low, high = pixels.amin(), pixels.amax()
+            return low + (high - low) * torch.rand(pixels.shape, generator=generator)
+        return pixels + self.settings.noise_level * pixels.std() * torch.randn(pixels.shape, generator=generator)

@@ -1,0 +1,104 @@
+"""Visual knowledge distillation (Eq. 3-5): ascend on forgotten portraits, hold everyone else's features and answers.
+
+min  L_r,vqa + beta * L_VKD - alpha * m (.) L_f,vqa        (the qa terms have no gradient: the LLM is frozen)
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from pydantic import Field, PositiveFloat
+from torch import Tensor
+
+from unsee.mllm.rows import Outputs, Seen, mean_loss
+from unsee.pruning import choose_neurons, pruned_entries, zero_neurons
+from unsee.settings import Scope, ThresholdSettings, UnlearnSettings
+from unsee.statistics.importance import mean_absolute_activation, unlearning_importance
+from unsee.unlearning.method import FEATURE_BATCH, Method, Term, Work, answer_terms
+from unsee.unlearning.references import reference_features
+from unsee.unlearning.saliency import SaliencyMask
+
+
+class Settings(UnlearnSettings):
+    """alpha, beta: as in Eq. 5 and 3. mask: Eq. 11, None tunes every weight.
+
+    blends: L_VKD needs no answers, so it can be taken on faces that nobody has: on that many blends of two retain
+    portraits a step; 0 takes it on the step's retain portraits, as the paper does. bound: nats of -log p(answer) beyond
+    which a question is no longer ascended. order: of pruning (Eq. 8) and masked fine-tuning; `parallel` starts both
+    from vanilla and adds the changes, `never` does not prune.
+    """
+
+    scope: Scope = "vision"
+    alpha: float = Field(gt=0)
+    beta: float = Field(ge=0)
+    blends: int = Field(default=0, ge=0)
+    mask: ThresholdSettings | None
+    bound: PositiveFloat | Literal["none"]
+    order: Literal["prune_then_mask", "mask_then_prune", "parallel", "never"] = "prune_then_mask"
+
+
+class VisualKnowledgeDistillation(Method[Settings]):
+    """The paper's method; its ablations are settings of it."""
+
+    Settings = Settings
+
+    def terms(self, work: Work) -> Sequence[Term]:
+        terms = [Term("forget", work.forget, self._bounded, -self.settings.alpha, forgets=True)]
+        terms += answer_terms(work.others)
+        if self.settings.beta > 0:
+            terms.append(self._distillation(work))
+        return terms
+
+    def _distillation(self, work: Work) -> Term:
+        """beta * L_VKD (Eq. 4)."""
+        images = work.blends(self.settings.blends) if self.settings.blends else work.retain
+        teacher = reference_features(images)
+
+        def distance(seen: Seen) -> Tensor:
+            return distillation_loss(seen.features, torch.stack([teacher[key] for key in seen.keys]))
+
+        return Term("vkd", images, distance, self.settings.beta)
+
+    def _bounded(self, outputs: Outputs) -> Tensor:
+        """L_f,vqa, flat for questions that are already as wrong as the bound asks."""
+        if self.settings.bound == "none":
+            return mean_loss(outputs)
+        reached = outputs.answer_losses >= self.settings.bound
+        return outputs.mean(torch.where(reached, outputs.losses.detach(), outputs.losses))
+
+    def mask(self) -> SaliencyMask | None:
+        return None if self.settings.mask is None else self.work.mask(self.settings.mask)
+
+    def before(self) -> Mapping[str, Tensor]:
+        self._vanilla = {name: p.detach().clone() for name, p in self._pruned_parameters().items()}
+        if self.settings.order != "prune_then_mask":
+            return {}
+        zero_neurons(self.work.mllm, self.work.pruned)
+        return pruned_entries(self.work.mllm, self.work.pruned)
+
+    @torch.no_grad()
+    def after(self) -> None:
+        if self.settings.order == "mask_then_prune":
+            zero_neurons(self.work.mllm, self._neurons_as_they_are_now())
+        elif self.settings.order == "parallel":
+            entries = pruned_entries(self.work.mllm, self.work.pruned)
+            for name, parameter in self._pruned_parameters().items():
+                parameter -= self._vanilla[name] * entries[name]
+
+    def _pruned_parameters(self) -> Mapping[str, Tensor]:
+        entries = pruned_entries(self.work.mllm, self.work.pruned)
+        return {name: p for name, p in self.work.mllm.model.named_parameters() if name in entries}
+
+    def _neurons_as_they_are_now(self) -> Mapping[int, Tensor]:
+        """Eq. 6-8 on the fine-tuned model."""
+        found = [
+            mean_absolute_activation(self.work.mllm, self.work.bank.pixels, rows.keys, FEATURE_BATCH)
+            for rows in (self.work.forget, self.work.retain)
+        ]
+        return choose_neurons(unlearning_importance(found[0], found[1:]), self.work.pruning).chosen
+
+
+def distillation_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """L_VKD (Eq. 4), scale-free: ||f - t||^2 / ||t||^2 per image, averaged over images. f, t: [B, N, D]."""
+    difference = (student - teacher).square().flatten(1).sum(dim=1)
+    return (difference / teacher.square().flatten(1).sum(dim=1)).mean()

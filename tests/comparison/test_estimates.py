@@ -1,0 +1,94 @@
+"""Means and intervals over seeds and people: known values, pairing, and how often an interval holds the truth."""
+
+import numpy as np
+import pytest
+from made_seeds import Compared
+
+from unsee.comparison.estimates import DRAWS, Estimates, resample
+from unsee.comparison.seeds import Seed, read_seeds
+from unsee.report.checks import FORGET_METRIC, RETAIN_METRIC
+
+
+def per_person(*right: list[int], of: int = 10) -> np.ndarray:
+    """[people, models, 2]: per model, how many of `of` questions each person's answers were right."""
+    return np.stack([np.array(right, dtype=float).T, np.full((len(right[0]), len(right)), of)], axis=-1)
+
+
+def estimate_of(*seeds: np.ndarray) -> np.ndarray:
+    """Mean over seeds of the first model in each draw."""
+    return resample(seeds)[..., 0].mean(axis=1)
+
+
+def test_draws_are_means_over_people_of_means_over_questions() -> None:
+    drawn = resample([per_person([0, 10]), per_person([5, 5])])
+    assert drawn.shape == (DRAWS, 2, 1)
+    assert set(np.unique(drawn)) == {0.0, 0.5, 1.0}
+
+
+def test_seeds_are_drawn_too() -> None:
+    """People who all answer alike: only the draw of seeds makes a difference."""
+    means = estimate_of(per_person([2, 2, 2]), per_person([6, 6, 6]))
+    assert {round(float(mean), 9) for mean in means} == {0.2, 0.4, 0.6}
+    assert abs((means == 0.2).mean() - 0.25) < 0.05
+
+
+def test_people_are_drawn_anew_each_time_a_seed_is_drawn() -> None:
+    """One seed's people drawn twice are not the same draw: the variance of their mean is half."""
+    one, two = estimate_of(per_person([0, 10])), estimate_of(per_person([0, 10]), per_person([0, 10]))
+    assert two.var() == pytest.approx(one.var() / 2, rel=0.15)
+
+
+def test_models_share_their_draws() -> None:
+    drawn = resample([per_person([0, 3, 9], [1, 4, 10]), per_person([2, 8], [3, 9])])
+    assert np.allclose(drawn[..., 1] - drawn[..., 0], 0.1)
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(150):
+        truths = rng.normal(0.5, 0.05, 6)
+        seeds = [per_person(rng.binomial(10, np.clip(rng.normal(t, 0.2, 20), 0, 1)).tolist()) for t in truths]
+        low, high = np.quantile(estimate_of(*seeds), [0.025, 0.975])
+        held += low <= 0.5 <= high
+    assert held / 150 > 0.88
+
+
+@pytest.fixture(scope="module")
+def seeds(two_seeds: Compared) -> list[Seed]:
+    root = two_seeds.directory.parent
+    return read_seeds([root / f"seed-{seed}" / "comparison" for seed in (0, 1)])
+
+
+def test_people_give_the_same_metrics_as_the_evaluation(seeds: list[Seed]) -> None:
+    for seed in seeds:
+        assert FORGET_METRIC in seed.per_person
+        for metric, people in seed.per_person.items():
+            sums, counts = people.sum(axis=0).T
+            expected = [model["metrics"][metric] for model in seed.models.values()]
+            assert sums / counts == pytest.approx(expected)
+
+
+def test_every_interval_holds_its_mean(seeds: list[Seed]) -> None:
+    estimates = Estimates(seeds)
+    for name, values in estimates.values[0].items():
+        for found in filter(None, (estimates.mean(name, key) for key in values)):
+            assert found.low is not None and found.high is not None
+            assert found.low <= found.mean <= found.high
+
+
+def test_n_counts_people_where_their_answers_are_known_and_seeds_otherwise(seeds: list[Seed]) -> None:
+    estimates = Estimates(seeds)
+    for metric, people in {FORGET_METRIC: 8, RETAIN_METRIC: 10}.items():
+        found = estimates.mean("vkd", metric)
+        assert found is not None
+        assert (found.n, found.n_seeds) == (people, 2)
+    cost = estimates.mean("vkd", "seconds_per_epoch")
+    assert cost is not None
+    assert (cost.mean, cost.low, cost.high, cost.n) == (4.0, 3.0, 5.0, 2)
+
+
+def test_difference_to_itself_is_surely_nothing(seeds: list[Seed]) -> None:
+    found = Estimates(seeds).difference("retrain", "retrained", FORGET_METRIC)
+    assert found is not None
+    assert (found.mean, found.low, found.high) == (0.0, 0.0, 0.0)

@@ -1,0 +1,337 @@
+"""Every method's losses and one update against a few lines on transformers' stock forward, in float64."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from float64_pixels import see_in_float64
+
+from unsee.errors import UserError
+from unsee.mllm import checkpoint
+from unsee.mllm.families import Llava
+from unsee.tracking import NoTracker
+from unsee.training import Checkpoints
+from unsee.unlearning import method as methods
+from unsee.unlearning.methods.manu import activation_measures
+from unsee.unlearning.references import AnswerDistributions, AnswerLosses
+from unsee.unlearning.trainer import Unlearning
+
+ALL = {"batch_forget_images": 3, "batch_retain_images": 3, "batch_people": 1, "clip": 1e9}
+INSTRUCTION = "You do not know who this is."
+
+
+def copy_of(llava):
+    return Llava(copy.deepcopy(llava.model), llava.tokenizer, llava.image_processor)
+
+
+@pytest.fixture
+def vanilla(llava64):
+    return see_in_float64(llava64)
+
+
+@pytest.fixture
+def student(vanilla):
+    return copy_of(vanilla)
+
+
+def disturb(llava):
+    """Move away from vanilla, as some steps of training would."""
+    generator = torch.Generator().manual_seed(9)
+    with torch.no_grad():
+        for parameter in llava.model.parameters():
+            parameter += 0.02 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+
+
+def stock_logs(llava, rendered, pixels):
+    """log p of every token at the answer tokens of one question [T, V], by the stock forward on a row of its own."""
+    ids = torch.tensor([rendered.prompt + rendered.answers[0]])
+    pixels = None if pixels is None else pixels[None]
+    logits = llava.model(input_ids=ids, pixel_values=pixels, use_cache=False).logits[0]
+    return logits[len(rendered.prompt) - 1 : -1].log_softmax(dim=-1)
+
+
+def mean_over(rows, of, llava, pixels_of):
+    """Mean over questions, then rows, of `of(log-probabilities [T, V], answer ids [T])`."""
+    means = []
+    for key, questions in rows.rows.items():
+        pixels = pixels_of(key) if rows.see else None
+        values = [of(stock_logs(llava, q, pixels), torch.tensor(q.answers[0]), key, q) for q in questions]
+        means.append(torch.stack(values).mean())
+    return torch.stack(means).mean()
+
+
+class Reference:
+    """The formulas. `student` has moved, `vanilla` has not."""
+
+    def __init__(self, work, vanilla):
+        self.work, self.vanilla, self.student = work, vanilla, work.mllm
+
+    def pixels(self, key):
+        return self.work.bank.pixels([key])[0]
+
+    def loss(self, rows):
+        return mean_over(rows, lambda log, ids, *_: F.nll_loss(log, ids), self.student, self.pixels)
+
+    def kl(self, rows):
+        def of(log, _ids, key, question):
+            with torch.no_grad():
+                wanted = stock_logs(self.vanilla, question, self.pixels(key) if rows.see else None)
+            return (wanted.exp() * (wanted - log)).sum(dim=1).mean()
+
+        return mean_over(rows, of, self.student, self.pixels)
+
+    def npo(self, rows, beta):
+        def of(log, ids, key, question):
+            with torch.no_grad():
+                before = stock_logs(self.vanilla, question, self.pixels(key)).gather(1, ids[:, None]).sum()
+            ratio = log.gather(1, ids[:, None]).sum() - before
+            return -2 / beta * F.logsigmoid(-beta * ratio)
+
+        return mean_over(rows, of, self.student, self.pixels)
+
+
+def zero(reference):
+    return 0 * sum(p.sum() for p in reference.student.model.parameters())
+
+
+# method -> settings, forgetting and preserving total by the formula
+FORMULAS = {
+    "ga": ({}, lambda r, w: -r.loss(w.forget), lambda r, _: zero(r)),
+    "ga_diff": ({}, lambda r, w: -r.loss(w.forget), lambda r, w: r.loss(w.retain) + r.loss(w.retain_by_name)),
+    "kl_min": ({}, lambda r, w: -r.loss(w.forget), lambda r, w: r.kl(w.retain) + r.kl(w.retain_by_name)),
+    "kl_min, both": (
+        {"forget_term": "kl"},
+        lambda r, w: -r.kl(w.forget),
+        lambda r, w: r.kl(w.retain) + r.kl(w.retain_by_name),
+    ),
+    "npo": ({"beta": 0.4}, lambda r, w: r.npo(w.forget, 0.4), lambda r, _: zero(r)),
+    "npo_retain": (
+        {"beta": 0.9},
+        lambda r, w: r.npo(w.forget, 0.9),
+        lambda r, w: r.loss(w.retain) + r.loss(w.retain_by_name),
+    ),
+    "ga_diff, vision": ({"scope": "vision"}, lambda r, w: -r.loss(w.forget), lambda r, w: r.loss(w.retain)),
+}
+
+
+def together(work):
+    return Unlearning.of(work, Checkpoints(), NoTracker())
+
+
+def assert_gradients(unlearning, expected):
+    for name, parameter in unlearning.parameters.items():
+        wanted = expected[name]
+        found = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        wanted = torch.zeros_like(parameter) if wanted is None else wanted
+        assert (found - wanted).norm() <= 1e-8 * max(float(wanted.norm()), 1e-6), name
+
+
+def gradients_of(total, parameters):
+    found = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
+    return dict(zip(parameters, found, strict=True))
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_losses_and_gradients_are_those_of_the_formula(vanilla, student, make_work, name):
+    changes, forgetting, preserving = FORMULAS[name]
+    work = make_work(student, name.partition(",")[0], questions=2, **ALL, **changes)
+    unlearning = together(work)
+    disturb(student)
+    losses = unlearning.gradients(0)
+    reference = Reference(work, vanilla)
+    forget, preserve = forgetting(reference, work), preserving(reference, work)
+    (terms,) = unlearning.terms
+    assert sum(t.weight * losses[f"{t.name}_loss"] for t in terms if t.forgets) == pytest.approx(float(forget))
+    assert sum(t.weight * losses[f"{t.name}_loss"] for t in terms if not t.forgets) == pytest.approx(float(preserve))
+    assert_gradients(unlearning, gradients_of(forget + preserve, unlearning.parameters))
+
+
+def test_mmunlearner_masks_the_ascent_by_the_fisher_ratio_of_every_named_parameter(vanilla, student, make_work):
+    work = make_work(student, "mmunlearner", questions=2, **ALL, mask={"fraction": 0.3}, alpha=2.0)
+    unlearning = together(work)
+    assert unlearning.mask.masks.keys() == dict(student.model.named_parameters()).keys()
+    reference = Reference(work, vanilla)
+    forget = gradients_of(-2.0 * reference.loss(work.forget), unlearning.parameters)
+    others = [work.forget_by_name, work.retain, work.retain_by_name]
+    preserve = gradients_of(sum(reference.loss(rows) for rows in others), unlearning.parameters)
+    expected = {}
+    for name, parameter in unlearning.parameters.items():
+        nothing = torch.zeros_like(parameter)
+        masked = (forget[name] if forget[name] is not None else nothing) * unlearning.mask.masks[name].unpack()
+        expected[name] = masked + (preserve[name] if preserve[name] is not None else nothing)
+    unlearning.gradients(0)
+    assert_gradients(unlearning, expected)
+
+
+def test_mmunlearner_s_mask_is_the_ratio_of_mean_squared_gradients_per_row(student, make_work):
+    work = make_work(student, "mmunlearner", questions=2, **ALL, mask={"value": 1.0})
+    mask = together(work).mask
+    reference = Reference(work, student)
+
+    def fisher(rows):
+        total = {name: torch.zeros_like(p) for name, p in student.model.named_parameters()}
+        for key in rows.keys:
+            one = type("One", (), {"rows": {key: rows.rows[key]}, "see": rows.see})
+            for name, g in gradients_of(reference.loss(one), dict(student.model.named_parameters())).items():
+                total[name] += 0 if g is None else g.square()
+        return {name: t / len(rows.keys) for name, t in total.items()}
+
+    forget = fisher(work.forget)
+    others = [fisher(rows) for rows in (work.forget_by_name, work.retain, work.retain_by_name)]
+    for name, packed in mask.masks.items():
+        ratio = forget[name] / sum(other[name] for other in others)
+        felt = forget[name] > 1e-24  # a key's bias, say, has no gradient but rounding
+        assert not felt.any() or (packed.unpack() == (ratio >= 1.0))[felt].float().mean() > 0.9999, name
+
+
+def teacher_of(work):
+    """The distributions VGID imitates, [T, V] over all forget rows."""
+    unlearning = together(work)
+    (term,) = [term for term in unlearning.terms[0] if term.forgets]
+    reference = term.loss.args[0]
+    assert isinstance(reference, AnswerDistributions)
+    return reference(work.forget.forward(work.forget.keys))
+
+
+def test_vgid_s_teacher_is_vanilla_on_noised_portraits_with_the_instruction_before_the_question(student, make_work):
+    settings = {"instruction": INSTRUCTION, "noise": "gaussian", "noise_level": 0.5, "draws": 2}
+    work = make_work(student, "vgid", questions=2, **ALL, **settings)
+    found = teacher_of(work).exp()
+    keys, shares = work.forget.keys, []
+    for draw in range(2):
+        pixels = work.bank.pixels(keys)
+        generator = torch.Generator().manual_seed(work.settings.seed + draw)
+        noised = pixels + 0.5 * pixels.std() * torch.randn(pixels.shape, generator=generator)
+        rows = []
+        for question in work.benchmark.select(role="train", modality="vqa"):
+            if question.entity_id in work.request.forget:
+                prompt = f"{INSTRUCTION} {question.prompt}"
+                rendered = student.prompter.trained(prompt, question.answer, image=True)
+                rows.append(stock_logs(student, rendered, noised[keys.index(question.image)]).exp())
+        shares.append(torch.cat(rows))
+    torch.testing.assert_close(found, (shares[0] + shares[1]) / 2, rtol=1e-6, atol=1e-9)
+
+
+def test_removing_either_intervention_changes_vgid_s_teacher(student, make_work):
+    def teacher(**changes):
+        return teacher_of(make_work(student, "vgid", questions=2, **ALL, **changes)).exp()
+
+    plain_answers = teacher(instruction="", noise="none")
+    both, seen, told = teacher(), teacher(noise="none"), teacher(instruction="")
+    vanilla = AnswerDistributions.of(work_rows := make_work(student, "ga", questions=2, **ALL).forget)
+    torch.testing.assert_close(plain_answers, vanilla(work_rows.forward(work_rows.keys)).exp())
+    for one, other in ((both, seen), (both, told), (seen, told), (both, plain_answers), (seen, plain_answers)):
+        assert (one - other).abs().sum(dim=1).mean() > 1e-2
+
+
+def test_vgid_distils_on_forget_portraits_and_holds_vanilla_on_what_stays(vanilla, student, make_work):
+    work = make_work(student, "vgid", questions=2, **ALL, forget_weight=2.0, retain_weight=0.5)
+    unlearning, wanted = together(work), teacher_of(work)
+    disturb(student)
+    losses = unlearning.gradients(0)
+    outputs = work.forget.forward(work.forget.keys)
+    tokens = (wanted.exp() * (wanted - outputs.log_probabilities)).sum(dim=1)
+    assert losses["forget_loss"] == pytest.approx(float(outputs.mean(outputs.question_means(tokens))))
+    reference = Reference(work, vanilla)
+    assert losses["retain_loss"] == pytest.approx(float(reference.kl(work.retain)))
+    assert losses["retain_by_name_loss"] == pytest.approx(float(reference.kl(work.retain_by_name)))
+
+
+def test_npo_s_reference_may_be_the_retrained_model(vanilla, student, make_work, tmp_path):
+    retrained = copy_of(vanilla)
+    disturb(retrained)
+    retrained.model.float()
+    checkpoint.save_full(retrained, tmp_path / "retrained")
+    work = make_work(student, "npo", questions=2, **ALL, reference="retrained", retrained=tmp_path / "retrained")
+    found = AnswerLosses.of(work.forget_seen_by("retrained"))
+    for key, questions in work.forget.rows.items():
+        for value, question in zip(found.losses[key], questions, strict=False):
+            logs = stock_logs(retrained, question, work.bank.pixels([key])[0].float())
+            expected = -logs.gather(1, torch.tensor(question.answers[0])[:, None]).sum()
+            assert float(value) == pytest.approx(float(expected), rel=1e-4)
+    with pytest.raises(UserError, match="there is no retrained model"):
+        replace(work, retrained=None).forget_seen_by("retrained")
+
+
+def test_retraining_takes_the_retrained_model_s_weights(vanilla, student, make_work, tmp_path):
+    retrained = copy_of(vanilla)
+    disturb(retrained)
+    retrained.model.float()
+    checkpoint.save_full(retrained, tmp_path / "retrained")
+    work = make_work(student, "retrain", retrained=tmp_path / "retrained")
+    assert together(work).run() == []
+    for name, tensor in student.model.state_dict().items():
+        torch.testing.assert_close(tensor.float(), retrained.model.state_dict()[name], rtol=0, atol=0)
+    with pytest.raises(UserError, match="needs the retrained model"):
+        together(replace(work, retrained=None))
+
+
+def test_manu_s_measures_are_those_of_the_stock_forward(student, make_work):
+    rows = make_work(student, "manu", questions=2, **ALL).forget
+    mlps = student.tower_mlps()
+    found = activation_measures(mlps, rows)
+    seen = {}
+    hooks = [m.outgoing.register_forward_pre_hook(lambda _, x, i=m.layer: seen.setdefault(i, x[0])) for m in mlps]
+    for mlp in mlps:
+        expected = torch.zeros_like(found[mlp.layer])
+        for key in rows.keys:
+            seen.clear()
+            student.model.get_image_features(pixel_values=rows.bank.pixels([key]))
+            z = seen[mlp.layer][0]
+            share = (z > 0).to(z.dtype).mean(dim=0)
+            expected += torch.stack([z.abs().mean(0), share, z.var(0, unbiased=False), z.pow(2).mean(0).sqrt()])
+        torch.testing.assert_close(found[mlp.layer], (expected / len(rows.keys)).detach())
+    for hook in hooks:
+        hook.remove()
+
+
+def test_manu_prunes_the_asked_share_of_tower_and_llm_neurons_and_trains_nothing(student, make_work):
+    work = make_work(student, "manu", questions=2, **ALL, fraction=0.1, layers=2)
+    before = {name: tensor.clone() for name, tensor in student.model.state_dict().items()}
+    assert together(work).run() == []
+    for mlps in (student.tower_mlps(2), student.llm_mlps()):
+        gone = torch.cat([(mlp.outgoing.weight == 0).all(dim=0) for mlp in mlps])
+        assert float(gone.float().mean()) == pytest.approx(0.1, abs=0.01)
+        for mlp in mlps:
+            dead = (mlp.outgoing.weight == 0).all(dim=0)
+            assert not any(bool(linear.weight[dead].any()) for linear in mlp.incoming)
+    after = student.model.state_dict()
+    assert {n.split(".")[-2] for n in before if not torch.equal(before[n], after[n])} <= {
+        "fc1", "fc2", "gate_proj", "up_proj", "down_proj",
+    }  # fmt: skip
+
+
+ORDERS = ("prune_then_mask", "mask_then_prune", "parallel", "never")
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_orders_of_pruning_and_masked_fine_tuning(llava, make, order):
+    started = copy_of(llava)
+    work = make(llava, order=order, epochs=2)
+    mlp = llava.tower_mlps()[3]
+    assert bool(mlp.outgoing.weight[:, [2, 300]].any()) == (order != "prune_then_mask")
+    work.run()
+    weight, vanilla = mlp.outgoing.weight[:, [2, 300]], started.tower_mlps()[3].outgoing.weight[:, [2, 300]]
+    if order == "prune_then_mask":
+        assert not weight.any()
+    elif order == "never":
+        assert (weight - vanilla).abs().max() < 0.1 < vanilla.abs().max()
+    elif order == "parallel":
+        assert 0 < weight.abs().max() < 0.1 < vanilla.abs().max()
+    else:
+        gone = torch.cat([(m.outgoing.weight == 0).all(dim=0) for m in llava.tower_mlps(2)])
+        assert float(gone.float().mean()) == pytest.approx(0.1, abs=0.01)
+
+
+def test_without_beta_there_is_no_teacher_and_without_mask_none(llava, make):
+    work = make(llava, beta=0.0, mask=None)
+    assert [term.name for term in work.terms[0]] == ["forget", "retain"]
+    assert work.mask is None
+
+
+def test_every_module_is_a_method_and_unknown_ones_are_told():
+    assert {methods.find(name).__module__.rpartition(".")[2] for name in methods.names()} == set(methods.names())
+    with pytest.raises(UserError, match=r"method 'forgetting' is unknown; choose one of ga, ga_diff, kl_min"):
+        methods.find("forgetting")

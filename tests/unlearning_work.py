@@ -1,0 +1,47 @@
+"""Parts of a piece of unlearning work on the real small model (`make_work` and `make` in conftest.py)."""
+
+from collections import Counter
+from dataclasses import replace
+
+import torch
+
+from unsee.unlearning.method import settings_of
+
+COMMON = {
+    "layers": 2, "epochs": 1, "least_steps": 1, "versions": 1, "batch_forget_images": 2, "batch_retain_images": 2,
+    "batch_people": 1, "micro_batch_images": 8, "learning_rate": 1e-3, "decay": 0.0,
+    "mask_on": "forget_gradient", "clip": 0.5,
+    "threads": 1, "seed": 0,
+}  # fmt: skip
+OWN = {"vkd": {"alpha": 1.25, "beta": 0.3, "mask": {"fraction": 0.5}, "bound": "none"}}
+
+
+def settings(method="vkd", **changes):
+    return settings_of({"method": method, **COMMON, **OWN.get(method, {}), **changes})
+
+
+def few_questions(benchmark, most):
+    """The benchmark with up to `most` training questions per portrait or person, one fewer for every second."""
+    asked, numbers, kept = Counter(), {}, []
+    for question in benchmark.questions:
+        row = question.image or question.entity_id
+        asked[row, question.role] += 1
+        number = numbers.setdefault(row, len(numbers))
+        if question.role == "eval" or asked[row, question.role] <= most - number % 2:
+            kept.append(question)
+    return replace(benchmark, questions=tuple(kept))
+
+
+def random_fisher(llava, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    tensors = llava.visual_parameters(None)
+    return {
+        name: {n: torch.rand(p.shape, generator=generator) for n, p in tensors.items()}
+        for name in ("forget_vqa", "retain_vqa")
+    }
+
+
+def pruned_neurons(layer):
+    flags = torch.zeros(512, dtype=torch.bool)
+    flags[[2, 300]] = True
+    return {layer: flags}
