@@ -55,16 +55,7 @@ def report(
     inputs |= component.paths(statistics=statistics, pruning=pruning, out=summary)
     scores = {"vanilla": vanilla_evaluation, "retrained": retrained_evaluation, "unlearned": unlearned_evaluation}
     attacks = {"vanilla": vanilla_relearning, "retrained": retrained_relearning, "unlearned": unlearned_relearning}
-    evaluations, relearning = component.paths(**scores), component.paths(**attacks)
+    measured: dict = {"evaluations": component.paths(**scores), "relearning": component.paths(**attacks)}
     with component.running("report", metrics) as step:
-        step.show(
-            report.run(
-                **inputs,
-                evaluations=evaluations,
-                relearning=relearning,
-                forget=forget,
-                settings=settings,
-                tracker=step.tracker,
-            )
-        )
+        step.show(report.run(**inputs, **measured, forget=forget, settings=settings, tracker=step.tracker))
         shutil.copyfile(f"{summary.path}/report.html", page.path)
