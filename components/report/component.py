@@ -51,7 +51,7 @@ def report(
 
     from unsee.steps import component, report
 
-    inputs = component.paths(benchmark=benchmark, vanilla=vanilla, retrained=retrained, unlearned=unlearned)
+    inputs: dict = component.paths(benchmark=benchmark, vanilla=vanilla, retrained=retrained, unlearned=unlearned)
     inputs |= component.paths(statistics=statistics, pruning=pruning, out=summary)
     scores = {"vanilla": vanilla_evaluation, "retrained": retrained_evaluation, "unlearned": unlearned_evaluation}
     attacks = {"vanilla": vanilla_relearning, "retrained": retrained_relearning, "unlearned": unlearned_relearning}
