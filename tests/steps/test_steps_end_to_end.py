@@ -194,6 +194,17 @@ def test_every_model_is_relearnt_with_the_same_budgets(tiny_run):
     }
 
 
+def test_without_a_percentage_no_model_is_opened_and_nothing_is_attacked(tiny_run, tmp_path):
+    settings = tiny_run.settings.relearn.model_copy(update={"percents": ()})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(relearn_attack, "open_model", None)
+        gaps = relearn_attack.run(
+            settings, tiny_run["benchmark"], [], "vanilla", tiny_run["vanilla"], None, tmp_path / "out", NoTracker()
+        )
+    assert gaps == {}
+    assert read_json(tmp_path / "out" / "relearning.json") == {}
+
+
 def test_relearning_tells_before_after_and_why_not(tiny_run):
     found = read_json(tiny_run["relearning-unlearned"] / "relearning.json")
     assert found["person"]["20"]["gap"] is None

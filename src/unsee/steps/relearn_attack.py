@@ -25,7 +25,7 @@ def run(
     out: Path,
     tracker: Tracker,
 ) -> dict[str, float]:
-    """Write `relearning.json` to `out`. Returns the gaps.
+    """Write `relearning.json` to `out`. Returns the gaps. Without percentages there is no attack: no model is opened.
 
     Args:
         name: vanilla, retrained or unlearned. base: the vanilla model's directory if `model` is a delta.
@@ -36,7 +36,9 @@ def run(
     request = ForgetRequest.resolve(data, forget)
     checkpoints = Checkpoints.of("relearn", settings.model_dump(), request.forget, digests)
     with artifact.create(out, "relearning", {"model": name, "settings": settings.model_dump()}):
-        found = _attack(settings, data, request, open_model(model, base, settings.threads), checkpoints)
+        found: dict[str, Any] = {}
+        if settings.percents:
+            found = _attack(settings, data, request, open_model(model, base, settings.threads), checkpoints)
         write_json(out / "relearning.json", found)
     tracker.log_artifact(out / "relearning.json")
     tracker.log_params({"model": name, **settings.model_dump()})
