@@ -1,11 +1,10 @@
 """Charts draw what they are given, whatever its range, and say it in words."""
 
-import re
 from xml.etree import ElementTree
 
 import pytest
 
-from unsee.report.charts import MOST_POINTS, Line, Point, dot_strip, line_chart, scatter_chart
+from unsee.report.charts import MOST_POINTS, Line, dot_strip, line_chart
 
 
 def drawn(points: list[tuple[float, float]], as_percent: bool = False) -> ElementTree.Element:
@@ -38,29 +37,3 @@ def test_labels_are_escaped_and_told_in_words() -> None:
 def test_nothing_to_draw_is_nothing() -> None:
     assert line_chart([Line("empty", "plain", ())], title="", x_label="", as_percent=False) == ""
     assert ElementTree.fromstring(dot_strip({"vanilla": None})).findall("circle") == []
-
-
-def scattered(points: list[Point]) -> ElementTree.Element:
-    return ElementTree.fromstring(scatter_chart(points, title="All", x_label="x", y_label="y", limit=0.02))
-
-
-@pytest.mark.parametrize("spread", [0.0, 1e-6, 0.3, 1.0])
-def test_marks_and_intervals_stay_inside_the_drawing(spread: float) -> None:
-    ends = (0.1, 0.1 - min(spread, 0.1), 0.1 + spread)
-    chart = scattered([Point(1, "a", "ours", ends, ends), Point(2, "b", "matched", (0.0,) * 3, (-0.04, -0.05, 0.0))])
-    assert len(chart.findall(".//circle")) == 2
-    drawn = [float(n) for path in chart.findall("path[@class]") for n in re.findall(r"\d+\.\d+", path.get("d", ""))]
-    assert drawn
-    assert all(0 <= number <= 320 for number in drawn)
-
-
-def test_further_right_and_further_up_is_more() -> None:
-    points = [Point(n, str(n), "matched", (n / 10,) * 3, (n / 10,) * 3) for n in (1, 2)]
-    second, first = scattered(points).findall(".//circle")
-    assert float(first.get("cx", "")) < float(second.get("cx", ""))
-    assert float(first.get("cy", "")) > float(second.get("cy", ""))
-
-
-def test_marks_are_told_in_words_and_escaped() -> None:
-    label = scattered([Point(1, "<a>", "ours", (0.25,) * 3, (-0.01,) * 3)]).get("aria-label")
-    assert label == "All. 1 <a>: x 25.0, y -1.0"

@@ -11,8 +11,8 @@ from unsee.comparison.estimates import DISTANCE, LOSS
 from unsee.comparison.summary import MATCHED_LOSS, OURS
 from unsee.comparison.tables import ComparisonTables
 from unsee.comparison.verdict import headline, sentences
-from unsee.report.charts import Point, scatter_chart
 from unsee.report.checks import FORGET_METRIC, RETAIN_METRIC
+from unsee.report.estimate_charts import Point, scatter_chart
 from unsee.report.page import environment, packaged
 
 CLOSE_UP = (0.10, 0.05)
@@ -74,10 +74,11 @@ def _point(number: int, name: str, method: dict[str, Any]) -> Point | None:
     if distance is None or loss is None:
         return None
     style = "ours" if name == OURS else "matched" if method["matched"] else "unmatched"
-    return Point(number, name, style, _spread(distance), _spread(loss))
+    return Point(number, name, style, spread(distance), spread(loss))
 
 
-def _spread(estimate: dict[str, Any]) -> tuple[float, float, float]:
+def spread(estimate: dict[str, Any]) -> tuple[float, float, float]:
+    """Mean, low and high; the mean alone where there is no interval."""
     if estimate["low"] is None:
         return (estimate["mean"],) * 3
     return estimate["mean"], estimate["low"], estimate["high"]

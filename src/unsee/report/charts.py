@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from unsee.report.drawing import BOTTOM, HEIGHT, LEFT, RIGHT, WIDTH, Scale, chart, round_up
 from unsee.report.wording import percent
 
-WIDTH, HEIGHT = 320, 196
-LEFT, RIGHT, TOP, BOTTOM = 40, 8, 10, 34
 MOST_POINTS = 160
 MARKED_POINTS = 12
 
@@ -23,98 +22,16 @@ class Line:
     points: tuple[tuple[float, float], ...]
 
 
-@dataclass(frozen=True)
-class Point:
-    """A numbered mark at two means, each (mean, low, high); `style` is its class in the style sheet."""
-
-    number: int
-    label: str
-    style: str
-    x: tuple[float, float, float]
-    y: tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """Data to drawing coordinates; what lies outside is drawn on the edge."""
-
-    x_low: float
-    x_high: float
-    y_high: float
-    y_low: float = 0.0
-
-    def x(self, value: float) -> float:
-        return LEFT + _share(value, self.x_low, self.x_high) * (WIDTH - LEFT - RIGHT)
-
-    def y(self, value: float) -> float:
-        return HEIGHT - BOTTOM - _share(value, self.y_low, self.y_high) * (HEIGHT - TOP - BOTTOM)
-
-
 def line_chart(lines: Sequence[Line], *, title: str, x_label: str, as_percent: bool) -> Markup:
     """A chart of curves from zero up; with `as_percent` the axis is 0 to 100 %."""
     lines = [Line(line.label, line.style, _thinned(line.points)) for line in lines if line.points]
     if not lines:
         return Markup("")
     xs = [x for line in lines for x, _ in line.points]
-    top = 1.0 if as_percent else _round_up(max(y for line in lines for _, y in line.points))
-    scale = _Scale(min(xs), max(xs), top)
+    top = 1.0 if as_percent else round_up(max(y for line in lines for _, y in line.points))
+    scale = Scale(min(xs), max(xs), top)
     parts = [_y_axis(scale, as_percent), _x_axis(scale, x_label), *(_curve(line, scale) for line in lines)]
-    label = escape(f"{title}. {_in_words(lines, as_percent)}")
-    body = Markup("").join(parts)
-    return Markup(f'<svg class="chart" role="img" aria-label="{label}" viewBox="0 0 {WIDTH} {HEIGHT}">{body}</svg>')
-
-
-def scatter_chart(points: Sequence[Point], *, title: str, x_label: str, y_label: str, limit: float) -> Markup:
-    """Marks with 95 % intervals, quantities in points of a percent; a dashed line at `limit` of the upright axis."""
-    xs = _ticks(0.0, max((point.x[2] for point in points), default=0.0))
-    ys = _ticks(min((point.y[1] for point in points), default=0.0), max((limit, *(point.y[2] for point in points))))
-    scale = _Scale(xs[0], xs[-1], ys[-1], ys[0])
-    bottom, middle = HEIGHT - BOTTOM, (HEIGHT - BOTTOM + TOP) / 2
-    parts = [
-        *(_rule(scale, tick) for tick in ys),
-        *(_text(scale.x(tick), bottom + 14, f"{100 * tick:.3g}") for tick in xs),
-        _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, x_label),
-        Markup(f'<g transform="rotate(-90 9 {middle:.1f})">{_text(9, middle, y_label)}</g>'),
-        Markup(f'<path class="limit" d="M{LEFT} {scale.y(limit):.1f}H{WIDTH - RIGHT}"/>'),
-        *(_cross(point, scale) for point in points),
-        *(_numbered(point, scale) for point in reversed(points)),
-    ]
-    told = (f"{p.number} {p.label}: {x_label} {100 * p.x[0]:.1f}, {y_label} {100 * p.y[0]:.1f}" for p in points)
-    label = escape(f"{title}. {'; '.join(told)}")
-    body = Markup("").join(parts)
-    return Markup(f'<svg class="chart" role="img" aria-label="{label}" viewBox="0 0 {WIDTH} {HEIGHT}">{body}</svg>')
-
-
-def _cross(point: Point, scale: _Scale) -> Markup:
-    across = f"M{scale.x(point.x[1]):.1f} {scale.y(point.y[0]):.1f}H{scale.x(point.x[2]):.1f}"
-    along = f"M{scale.x(point.x[0]):.1f} {scale.y(point.y[1]):.1f}V{scale.y(point.y[2]):.1f}"
-    return Markup(f'<path class="cross {point.style}" d="{across}{along}"/>')
-
-
-def _numbered(point: Point, scale: _Scale) -> Markup:
-    x, y = scale.x(point.x[0]), scale.y(point.y[0])
-    circle = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6.5"/>'
-    return Markup(f'<g class="numbered {point.style}">{circle}{_text(x, y + 3, str(point.number))}</g>')
-
-
-def _rule(scale: _Scale, tick: float) -> Markup:
-    label = Markup(f'<text x="{LEFT - 6}" y="{scale.y(tick) + 4:.1f}" text-anchor="end">{100 * tick:.3g}</text>')
-    return Markup(f'<path class="rule" d="M{LEFT} {scale.y(tick):.1f}H{WIDTH - RIGHT}"/>') + label
-
-
-def _text(x: float, y: float, text: str) -> Markup:
-    return Markup(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="middle">{escape(text)}</text>')
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """A few round numbers at equal distances, from `low` or below to `high` or above."""
-    step = _round_up(max(high - low, 1e-3) / 6)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [step * number for number in range(first, max(last, first + 1) + 1)]
-
-
-def _share(value: float, low: float, high: float) -> float:
-    return min(max((value - low) / ((high - low) or 1.0), 0.0), 1.0)
+    return chart(f"{title}. {_in_words(lines, as_percent)}", parts)
 
 
 def dot_strip(values: Mapping[str, float | None]) -> Markup:
@@ -141,7 +58,7 @@ def _mark(model: str, x: float) -> Markup:
     return Markup(f'<circle class="mark {model}" cx="{x:.1f}" cy="12" r="{radius}"/>')
 
 
-def _curve(line: Line, scale: _Scale) -> Markup:
+def _curve(line: Line, scale: Scale) -> Markup:
     places = [(scale.x(x), scale.y(y)) for x, y in line.points]
     path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
     dots = places if len(places) <= MARKED_POINTS else []
@@ -149,7 +66,7 @@ def _curve(line: Line, scale: _Scale) -> Markup:
     return Markup(f'<g class="curve {line.style}"><path d="M{path}"/>{circles}</g>')
 
 
-def _y_axis(scale: _Scale, as_percent: bool) -> Markup:
+def _y_axis(scale: Scale, as_percent: bool) -> Markup:
     ticks = [scale.y_high * quarter / 4 for quarter in range(5)]
     rules = "".join(f'<path class="rule" d="M{LEFT} {scale.y(tick):.1f}H{WIDTH - RIGHT}"/>' for tick in ticks)
     labels = "".join(
@@ -159,7 +76,7 @@ def _y_axis(scale: _Scale, as_percent: bool) -> Markup:
     return Markup(rules + labels)
 
 
-def _x_axis(scale: _Scale, label: str) -> Markup:
+def _x_axis(scale: Scale, label: str) -> Markup:
     y = HEIGHT - BOTTOM + 15
     ends = f'<text x="{LEFT}" y="{y}" text-anchor="middle">{scale.x_low:g}</text>'
     ends += f'<text x="{WIDTH - RIGHT}" y="{y}" text-anchor="end">{scale.x_high:g}</text>'
@@ -183,11 +100,3 @@ def _thinned(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float]
     run = math.ceil(len(points) / MOST_POINTS)
     groups = [points[start : start + run] for start in range(0, len(points), run)] if run > 1 else [[p] for p in points]
     return tuple((sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups)
-
-
-def _round_up(value: float) -> float:
-    """The next of 1, 2, 4, 6, 8, 10 times a power of ten."""
-    if value <= 0:
-        return 1.0
-    power = 10.0 ** math.floor(math.log10(value))
-    return next(step * power for step in (1, 2, 4, 6, 8, 10) if step * power >= value * (1 - 1e-9))
