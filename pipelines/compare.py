@@ -27,6 +27,7 @@ def comparison(
     benchmark: str = "",
     benchmark_digest: str = "",
     forget: list[str] = [],  # noqa: B006
+    report: str = "compare",
     code_digest: str = "",
 ):
     """Unlearn by several methods over several seeds, and tell how close each comes to the model that never knew.
@@ -40,6 +41,7 @@ def comparison(
         benchmark: Benchmark directory; empty: generate the embedded benchmark of each seed.
         benchmark_digest: Digest of that directory's manifest; a changed one makes the run start anew.
         forget: Ids of the people to be forgotten, a JSON list; empty: the benchmark's own forget split.
+        report: What the page shows: compare; or, for candidates, sweep, frontier or search.
         code_digest: Identity of code and library versions where the image does not give it (local runs).
     """
     with dsl.ExitHandler(light(finish(), cached=False)):
@@ -97,4 +99,5 @@ def comparison(
                 **references,
             )
             light(of_seed)
-        light(compare_report(seeds=dsl.Collected(of_seed.outputs["comparison"])), cached=False)
+        reported = compare_report(seeds=dsl.Collected(of_seed.outputs["comparison"]), report=report)
+        light(reported, cached=False)

@@ -1,4 +1,4 @@
-"""What `unsee run` and `unsee compare` ask for, checked before anything runs, as jobs for the local engine."""
+"""What `unsee run`, `compare`, `sweep`, `frontier` and `search` ask for, checked, as jobs for the local engine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,13 +7,17 @@ from typing import Any
 
 from unsee.benchmark import embedded, schema
 from unsee.code import code_digest, directory_digest
-from unsee.settings import EMBEDDED, Settings, load_settings, variants
+from unsee.comparison import candidates
+from unsee.comparison.search import require_tuning_seeds
+from unsee.errors import UserError
+from unsee.settings import EMBEDDED, Settings, load_settings, method_entries
 from unsee.storage import artifact
 from unsee.unlearning.method import names as method_names
 from unsee_pipelines.compare import comparison
 from unsee_pipelines.local import Job
 from unsee_pipelines.unlearn import unlearning
 
+OWN_SECTIONS = ("prune", "unlearn")
 STEPS_OF_A_SEED = 10
 STEPS_OF_A_METHOD = 5
 
@@ -27,6 +31,11 @@ class Request:
     assignments: tuple[str, ...] = ()
     benchmark: Path | None = None
     forget: tuple[str, ...] = ()
+
+    @property
+    def entries(self) -> dict[str, dict[str, Any]]:
+        """What preset and config hold of each method."""
+        return method_entries(self.preset, self.config)
 
     def settings(self, method: str, seed: int, assignments: Sequence[str] = ()) -> Settings:
         """Raises UserError for whatever is wrong with them."""
@@ -76,33 +85,88 @@ def unlearn_job(request: Request, method: str, seed: int) -> Job:
     )
 
 
-def compare_job(request: Request, methods: Sequence[str], seeds: int) -> Job:
-    """Unlearn by several methods at the seeds from 0 on; a method may be followed by settings of its own.
+def compare_job(
+    request: Request,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    report: str = "compare",
+    attacks: Sequence[int] = (20,),
+) -> Job:
+    """Unlearn by several methods at these seeds; a method may be followed by settings of its own.
 
-    Attacks use 20 % of the portraits, as Table 4 does, unless the request says otherwise.
+    Args:
+        report: what the page shows (`unsee.comparison.reports.PAGES`).
+        attacks: percentages of the portraits that attackers use, 20 as in Table 4, unless the request has others.
     """
-    request = replace(request, assignments=("relearn.percents=[20]", *request.assignments))
+    request = replace(request, assignments=(f"relearn.percents={list(attacks)}", *request.assignments))
     for method in methods:
         name, *own = method.split()
-        settings = request.settings(name, 0, own)
-    arguments = {**request.arguments(settings), "methods": list(methods), "seeds": list(range(seeds))}
+        _require_own(method, own)
+        settings = request.settings(name, seeds[0], own)
+    arguments = {**request.arguments(settings), "methods": list(methods), "seeds": list(seeds), "report": report}
     return Job(
-        name="compare",
+        name=report,
         dag=comparison,
         arguments=arguments,
-        parameters={**_parameters(arguments, request.settings("vkd", 0)), "methods": methods, "seeds": seeds},
-        steps=2 + seeds * (STEPS_OF_A_SEED + len(methods) * STEPS_OF_A_METHOD),
+        parameters={
+            **_parameters(arguments, request.settings("vkd", seeds[0])),
+            "methods": list(methods),
+            "seeds": list(seeds),
+        },
+        steps=2 + len(seeds) * (STEPS_OF_A_SEED + len(methods) * STEPS_OF_A_METHOD),
         published={"compare-report/comparison": "comparison"},
     )
 
 
-def expand(methods: str, preset: str) -> list[str]:
+def sweep_job(request: Request, method: str, parameter: str, seeds: Sequence[int]) -> Job:
+    """Unlearn by one method at several values of a setting, "unlearn.beta=0,0.3,1,3"."""
+    return compare_job(request, candidates.sweep(method, parameter), seeds, report="sweep")
+
+
+def frontier_job(request: Request, methods: str, seeds: Sequence[int]) -> Job:
+    """Unlearn by every method at every value of its strength."""
+    found = candidates.frontier(expand(request, methods), request.entries)
+    return compare_job(request, found, seeds, report="frontier", attacks=())
+
+
+def search_job(request: Request, methods: str, budget: int, seeds: str) -> Job:
+    """Unlearn by `budget` candidates of every method at tuning seeds, "100,101".
+
+    Raises:
+        UserError: seeds that are no numbers, given twice, or reported.
+    """
+    numbers = [seed.strip() for seed in seeds.split(",")]
+    if not all(number.isdecimal() for number in numbers) or len({*numbers}) < len(numbers):
+        raise UserError(f"--seeds {seeds!r} are not different numbers; write e.g. --seeds 100,101")
+    require_tuning_seeds([*map(int, numbers)])
+    found = candidates.draw(expand(request, methods), request.entries, budget)
+    return compare_job(request, found, [*map(int, numbers)], report="search", attacks=())
+
+
+def expand(request: Request, methods: str) -> list[str]:
     """Names separated by commas; `all` stands for every method but retraining, which is the reference, `ablations` for
-    the other names of the preset."""
-    every, named = method_names(), variants(preset)
+    the other names of the preset.
+
+    Raises:
+        UserError: no name.
+    """
+    every, named = method_names(), request.entries
     groups = {"all": [name for name in every if name != "retrain"], "ablations": [n for n in named if n not in every]}
     chosen = [name.strip() for name in methods.split(",") if name.strip()]
+    if not chosen:
+        raise UserError(f"--methods {methods!r} names no method; write e.g. --methods vkd,npo")
     return list(dict.fromkeys(name for part in chosen for name in groups.get(part, [part])))
+
+
+def _require_own(method: str, assignments: Sequence[str]) -> None:
+    """A method's own settings are those that reach no other method and no reference."""
+    for assignment in assignments:
+        setting = assignment.partition("=")[0]
+        if setting.partition(".")[0] not in OWN_SECTIONS:
+            raise UserError(
+                f"{method}: {setting} is the same for all methods of a comparison; vary a setting of "
+                f"{' or '.join(OWN_SECTIONS)}, or give it to all by --set"
+            )
 
 
 def _identity(settings: Settings) -> str:

@@ -20,6 +20,7 @@ from kfp.dsl.graph_component import GraphComponent
 from kfp.local.pipeline_orchestrator import run_local_pipeline
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
+from unsee.comparison.reports import PAGES
 from unsee.errors import UserError
 from unsee.explain import USER
 from unsee.progress import TERMINAL
@@ -29,7 +30,15 @@ from unsee.tracking.mlflow import finish_parent, start_parent
 from unsee_pipelines.cache import drop_damaged
 from unsee_pipelines.transcript import Transcript, everything_into
 
-RESULTS = ("summary.json", "report.html", "registration.json", "comparison.json", "comparison.csv")
+RESULTS = (
+    "summary.json",
+    "registration.json",
+    "comparison.json",
+    "comparison.csv",
+    "search.json",
+    "chosen.yaml",
+    *PAGES.values(),
+)
 SECONDS_TO_STOP = 30.0
 
 logger = logging.getLogger(__name__)

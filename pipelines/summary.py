@@ -4,12 +4,19 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from unsee.comparison.reports import PAGES
 from unsee.report.checks import SAMPLED, attack_reason, worst_attack
 from unsee_pipelines.local import Outcome
 
 SPLITS = {"forget": "forget", "retain": "retain", "realworld": "real-world"}
 METRICS = {"VQA": "vqa/accuracy", "VQA, held-out portraits": "vqa/heldout_accuracy", "QA": "qa/accuracy"}
 MODELS = ("vanilla", "retrained", "unlearned")
+COMPARISON_FILES = {
+    "chosen": "chosen.yaml",
+    "comparison": "comparison.json",
+    "table": "comparison.csv",
+    "log": "log.txt",
+}
 
 
 def final_table(outcome: Outcome) -> str:
@@ -24,13 +31,15 @@ def comparison_table(outcome: Outcome) -> str:
     """Methods by their distance to the retrained model, what they cost, the seconds of each step, and places."""
     found = json.loads((outcome.out / "comparison.json").read_text())
     titles = f"{'distance':>10}{'retain loss':>13}{'gap beyond control':>20}{'s/epoch':>9}"
-    lines = [f"{'in points, mean over seeds':36}{titles}"]
+    names = max(36, *(len(name) + 1 for name in found["methods"]))
+    lines = [f"{'in points, mean over seeds':{names}}{titles}"]
     for name, method in found["methods"].items():
-        lines.append(f"{name:36}" + "".join(f"{cell:>{width}}" for cell, width in _cells(method)))
+        lines.append(f"{name:{names}}" + "".join(f"{cell:>{width}}" for cell, width in _cells(method)))
     times = {step: f"{seconds:.1f} s" for step, seconds in outcome.seconds.items()}
-    files = {"report": "report.html", "comparison": "comparison.json", "table": "comparison.csv", "log": "log.txt"}
-    places = {name: str(outcome.out / file) for name, file in files.items()}
-    parts = [lines, _pairs({**times, "this run": _total(outcome)}), _pairs({**places, **_mlflow(outcome)})]
+    files = [*(("report", page) for page in PAGES.values()), *COMPARISON_FILES.items()]
+    places = {name: str(outcome.out / file) for name, file in files if (outcome.out / file).exists()}
+    timing, where = {**times, "this run": _total(outcome)}, {**places, **_mlflow(outcome)}
+    parts = [[found["headline"]], lines, _pairs(timing), _pairs(where)]
     return "\n\n".join("\n".join(part) for part in parts)
 
 

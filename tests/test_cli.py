@@ -30,7 +30,8 @@ finally:
 
 def test_help_lists_the_commands_without_importing_anything_heavy():
     shown = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True).stdout
-    assert all(command in shown for command in ("run", "bench", "benchmark", "model", "base", "pipeline"))
+    commands = ("run", "compare", "sweep", "frontier", "search", "bench", "benchmark", "model", "base", "pipeline")
+    assert all(command in shown for command in commands)
     assert shown.splitlines()[-1] == "[]"
 
 
@@ -55,6 +56,32 @@ def test_help_lists_the_commands_without_importing_anything_heavy():
 )
 def test_run_refuses_impossible_settings_before_anything_starts(arguments, named, tmp_path, capsys, monkeypatch):
     code, _, err = unsee(capsys, monkeypatch, "run", "--out", str(tmp_path / "out"), *arguments)
+    assert code == 2
+    assert named in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["sweep", "--parameter", "unlearn.beta"], "--parameter 'unlearn.beta' is not KEY=VALUE,VALUE"),
+        (["sweep", "--parameter", "unlearn.beta=0,-1"], "unlearn.beta = -1"),
+        (["sweep", "--parameter", "unlearn.gamma=1,2"], "unlearn.gamma = 1"),
+        (["sweep", "--parameter", "vanilla.steps=10,20"], "vanilla.steps is the same for all methods"),
+        (["sweep", "--parameter", "unlearn.alpha=1,2", "--method", "ga"], "unlearn.alpha = 1"),
+        (["sweep", "--parameter", "unlearn.alpha=1,2", "--method", ""], "no method is named"),
+        (["frontier", "--methods", "vkd,retrain"], "methods.retrain.strength is missing"),
+        (["frontier", "--methods", ","], "--methods ',' names no method"),
+        (["search", "--seeds", "0,100"], "--seeds names 0, but figures are reported at seeds below 100"),
+        (["search", "--seeds", "100,x"], "--seeds '100,x' are not different numbers"),
+        (["search", "--seeds", "100,100"], "--seeds '100,100' are not different numbers"),
+        (["search", "--budget", "0"], "--budget"),
+        (["search", "--methods", "retrain"], "methods.retrain.search is missing"),
+    ],
+)
+def test_comparisons_refuse_what_cannot_be_before_anything_starts(arguments, named, tmp_path, capsys, monkeypatch):
+    code, _, err = unsee(capsys, monkeypatch, *arguments, "--out", str(tmp_path / "out"))
     assert code == 2
     assert named in err
     assert "Traceback" not in err

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from unsee.errors import UserError
-from unsee.settings import load_settings
+from unsee.settings import load_settings, method_entries
 
 
 def test_the_preset_gives_every_section_its_seed_and_threads():
@@ -135,3 +135,39 @@ def test_settings_cannot_be_changed_once_read():
     with pytest.raises(ValueError, match="frozen"):
         settings.unlearn.beta = 1.0
     assert load_settings("embedded") == settings
+
+
+def test_what_a_file_says_of_methods_is_the_methods_and_no_other_s(tmp_path):
+    file = tmp_path / "chosen.yaml"
+    file.write_text("methods: {ga: {unlearn: {learning_rate: 3.0e-5}}, mine: {unlearn: {method: npo, beta: 0.7}}}")
+    assert load_settings("embedded", config=file, method="ga").unlearn.learning_rate == 3e-5
+    assert load_settings("embedded", config=file, method="mine").unlearn.beta == 0.7
+    assert load_settings("embedded", config=file, method="npo") == load_settings("embedded", method="npo")
+    told = load_settings("embedded", config=file, method="ga", assignments=["methods.ga.unlearn.clip=2"]).unlearn
+    assert (told.learning_rate, told.clip) == (3e-5, 2)
+
+
+def test_settings_outside_of_methods_win(tmp_path):
+    file = tmp_path / "both.yaml"
+    file.write_text("unlearn: {learning_rate: 1.0e-5}\nmethods: {ga: {unlearn: {learning_rate: 3.0e-5}}}")
+    assert load_settings("embedded", config=file, method="ga").unlearn.learning_rate == 1e-5
+
+
+@pytest.mark.parametrize("text", ["methods: [ga]", "methods: {ga: 3}"])
+def test_methods_that_map_nothing_are_refused(text, tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError, match="does not map names to settings"):
+        load_settings("embedded", config=file)
+
+
+def test_a_change_to_one_method_s_values_to_try_leaves_the_others_that_share_them_by_an_anchor(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("methods: {ga: {search: {unlearn.learning_rate: {low: 1.0e-6}}}}")
+    entries = method_entries("embedded", file)
+    assert entries["ga"]["search"]["unlearn.learning_rate"]["low"] == 1e-6
+    assert entries["npo"] == method_entries("embedded")["npo"]
+
+
+def test_a_setting_named_fraction_is_no_threshold_and_leaves_its_section():
+    assert load_settings("embedded", method="manu", assignments=["unlearn.fraction=0.2"]).unlearn.fraction == 0.2

@@ -7,6 +7,7 @@ from unsee_components import IMAGE
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def compare_report(
     seeds: Input[list[Artifact]],
+    report: str,
     comparison: Output[Artifact],
     page: Output[HTML],
     metrics: Output[Metrics],
@@ -15,18 +16,21 @@ def compare_report(
 
     Args:
         seeds: What compare-methods gathered with each seed.
+        report: What the page shows: compare, or the same for candidates of a sweep, a frontier or a search.
 
     Returns:
-        comparison: comparison.json, comparison.csv and a self-contained report.html.
-        page: report.html once more, shown by the KFP UI.
+        comparison: comparison.json, comparison.csv and a self-contained page; of a search, what was chosen too.
+        page: The page once more, shown by the KFP UI.
         metrics: Each method's mean distance to the retrained model, and what the people who stay lost.
     """
     import shutil
     from pathlib import Path
 
+    from unsee.comparison.reports import PAGES
     from unsee.steps import compare_report
     from unsee.steps.component import running
 
     with running("compare-report", metrics) as step:
-        step.show(compare_report.run([Path(seed.path) for seed in seeds], Path(comparison.path), step.tracker))
-        shutil.copyfile(f"{comparison.path}/report.html", page.path)
+        out = Path(comparison.path)
+        step.show(compare_report.run([Path(seed.path) for seed in seeds], report, out, step.tracker))
+        shutil.copyfile(out / PAGES[report], page.path)

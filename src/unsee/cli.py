@@ -8,6 +8,18 @@ from typing import Annotated
 
 import typer
 
+from unsee.cli_comparing import compare, frontier, search, sweep
+from unsee.cli_options import (
+    Assignments,
+    Base,
+    Config,
+    Forget,
+    GivenBenchmark,
+    Out,
+    Preset,
+    requested,
+    require_pipelines,
+)
 from unsee.errors import UserError
 from unsee.explain import explain
 from unsee.settings import load_settings
@@ -23,20 +35,6 @@ app.add_typer(benchmark_app, name="benchmark")
 app.add_typer(model_app, name="model")
 app.add_typer(base_app, name="base")
 app.add_typer(pipeline_app, name="pipeline")
-
-Out = Annotated[Path, typer.Option(help="Directory to write to.")]
-Base = Annotated[Path | None, typer.Option(help="The model a delta was made from, if it is not where it was.")]
-
-
-Preset = Annotated[str, typer.Option(help="Settings to start from.")]
-Config = Annotated[Path | None, typer.Option(help="YAML file of the preset's shape with settings to change.")]
-Assignments = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting to change; may be repeated.")
-]
-GivenBenchmark = Annotated[Path | None, typer.Option(help="Benchmark directory; without it one is generated.")]
-Forget = Annotated[
-    str | None, typer.Option(metavar="ID[,ID…]", help="Who is to be forgotten, if not whom the benchmark suggests.")
-]
 
 
 @app.callback()
@@ -56,39 +54,15 @@ def run(
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
 ) -> None:
     """Run the whole pipeline on this machine: vanilla, retrained, unlearned, evaluated, attacked, reported."""
-    _require_pipelines()
-    from unsee_pipelines import jobs, local
+    jobs, request = requested(preset, config, assignments, benchmark, forget)
+    from unsee_pipelines import local
     from unsee_pipelines.summary import final_table
 
-    request = jobs.Request(preset, config, tuple(assignments or ()), benchmark, _ids(forget))
     typer.echo(f"\n{final_table(local.run(jobs.unlearn_job(request, method, seed), out))}")
 
 
-@app.command()
-def compare(
-    out: Annotated[Path, typer.Option(help="Directory for comparison.json, comparison.csv and report.html.")],
-    methods: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME[,NAME…]",
-            help="Methods; 'all', 'ablations', or e.g. 'vkd,vkd unlearn.beta=0' with settings of their own.",
-        ),
-    ] = "all",
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds, from 0.")] = 3,
-    preset: Preset = "embedded",
-    config: Config = None,
-    assignments: Assignments = None,
-    benchmark: GivenBenchmark = None,
-    forget: Forget = None,
-) -> None:
-    """Unlearn by several methods over several seeds, and compare them by the papers' tables."""
-    _require_pipelines()
-    from unsee_pipelines import jobs, local
-    from unsee_pipelines.summary import comparison_table
-
-    request = jobs.Request(preset, config, tuple(assignments or ()), benchmark, _ids(forget))
-    job = jobs.compare_job(request, jobs.expand(methods, preset), seeds)
-    typer.echo(f"\n{comparison_table(local.run(job, out))}")
+for command in (compare, sweep, frontier, search):
+    app.command()(command)
 
 
 @app.command()
@@ -183,28 +157,12 @@ def pipeline_compile(
     out: Annotated[Path | None, typer.Option(help="Directory for the YAML files.")] = None,
 ) -> None:
     """Compile the pipeline to the YAML that Kubeflow Pipelines takes."""
-    _require_pipelines()
+    require_pipelines()
     from unsee_pipelines.compile import compile_all
 
     given = {name: value for name, value in {"image": image, "out": out}.items() if value is not None}
     for path in compile_all(**given):
         typer.echo(path)
-
-
-def _ids(forget: str | None) -> tuple[str, ...]:
-    if forget is None:
-        return ()
-    ids = tuple(stripped for part in forget.split(",") if (stripped := part.strip()))
-    if not ids:
-        raise UserError(f"--forget {forget!r} names nobody; write e.g. --forget P001,P002, or leave it out")
-    return ids
-
-
-def _require_pipelines() -> None:
-    try:
-        import kfp  # noqa: F401
-    except ModuleNotFoundError:
-        raise UserError("Kubeflow Pipelines is not installed; run pip install 'unsee[pipelines]'") from None
 
 
 def _print_counts(counts: dict[str, int]) -> None:

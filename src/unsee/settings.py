@@ -27,6 +27,9 @@ EMBEDDED = "embedded"
 """As `vanilla.base`: the base model in SHIPPED_BASE, a Hugging Face folder inside the installed package."""
 SHIPPED_BASE = Path(str(resources.files("unsee.mllm"))) / "base"
 
+TRIED = ("strength", "search")
+"""Beside the sections of a method under `methods`: values to be tried (`unsee.comparison.candidates`), no settings."""
+
 Seed = Annotated[int, Field(ge=0)]
 
 
@@ -173,6 +176,8 @@ def load_settings(
 ) -> Settings:
     """Preset, what it says of the method, `config` (YAML of the same shape), `assignments` ("unlearn.beta=0.3"), seed.
 
+    What `config` says under `methods` stands in the preset's place: settings outside of it win.
+
     Args:
         method: a method's name, or a name under the preset's `methods` that is a method with other settings.
         benchmark: the directory that is given instead of a generated benchmark, if one is.
@@ -182,10 +187,11 @@ def load_settings(
             that would have no effect.
     """
     values = _read_preset(preset)
-    variant = values.pop("methods").get(method, {})
-    _merge(values, variant)
     changes = [_read_yaml(config)] if config is not None else []
     changes += map(_parse_assignment, assignments)
+    entry = _take_methods(values, changes).get(method, {})
+    variant = {name: section for name, section in entry.items() if name not in TRIED}
+    _merge(values, variant)
     if benchmark and any("benchmark" in change for change in changes):
         raise UserError(
             f"settings of benchmark.* say what is generated, but --benchmark {benchmark} is given; leave out one"
@@ -209,9 +215,22 @@ def load_settings(
     return settings
 
 
-def variants(preset: str) -> list[str]:
-    """The names under a preset's `methods`."""
-    return list(_read_preset(preset)["methods"])
+def method_entries(preset: str, config: Path | None = None) -> dict[str, dict[str, Any]]:
+    """What the preset, and `config` over it, hold under `methods`: name -> sections, and the TRIED values."""
+    return _take_methods(_read_preset(preset), [] if config is None else [_read_yaml(config)])
+
+
+def _take_methods(values: dict[str, Any], changes: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Remove `methods` from the preset's values and from the changes, and merge them."""
+    methods = values.pop("methods")
+    for change in changes:
+        given = change.pop("methods", {})
+        if not isinstance(given, dict) or not all(isinstance(entry, dict) for entry in given.values()):
+            raise UserError(
+                f"methods = {given!r} does not map names to settings; write e.g. vkd: {{unlearn: {{beta: 3}}}}"
+            )
+        _merge(methods, given)
+    return methods
 
 
 def _validated(values: dict[str, Any]) -> Settings:
@@ -294,9 +313,18 @@ def _parse_assignment(text: str) -> dict[str, Any]:
 
 
 def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
-    """Deep merge; a threshold given as value replaces a fraction and the other way round."""
+    """Deep merge; a threshold given as value replaces a fraction and the other way round.
+
+    Mappings are copied before they change: those that a preset repeats by an anchor are one.
+    """
     for key, value in values.items():
-        if isinstance(value, Mapping) and isinstance(into.get(key), dict) and not {"value", "fraction"} & set(value):
+        before = into.get(key)
+        if isinstance(value, Mapping) and isinstance(before, dict) and not (_threshold(value) and _threshold(before)):
+            into[key] = dict(before)
             _merge(into[key], value)
         else:
             into[key] = value
+
+
+def _threshold(value: Mapping[str, Any]) -> bool:
+    return value.keys() <= ThresholdSettings.model_fields.keys()

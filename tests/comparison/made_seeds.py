@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unsee.attacks.relearning import no_result
+from unsee.comparison.reports import PAGES
 from unsee.evaluation.metrics import PREDICTION_SCHEMA, Prediction, compute_metrics
 from unsee.steps import compare_methods, compare_report
 from unsee.steps.compare_methods import Reference, aligned
@@ -27,7 +28,8 @@ NO_ATTACK = "20 % of 1 forget people is nobody: too few people"
 class Outcome:
     """Shares of questions answered correctly about portraits by split, and what an attack gets the forget set to.
 
-    settings: what this outcome's method has besides its name, and what method it is if that is not its name.
+    settings: what this outcome's method has besides its name, and what method it is if that is not its name. attacked:
+    whether any attack was asked for.
     """
 
     forget: float
@@ -36,6 +38,7 @@ class Outcome:
     relearned: float | None = 0.5
     seconds: float = 3.0
     settings: Mapping[str, Any] | None = None
+    attacked: bool = True
 
 
 VANILLA = Outcome(0.95, relearned=0.95)
@@ -92,13 +95,13 @@ class Compared:
     directory: Path
 
 
-def compared(root: Path, seeds: Sequence[Path]) -> Compared:
+def compared(root: Path, seeds: Sequence[Path], report: str = "compare") -> Compared:
     """Report these seeds and read back what was written."""
-    out = root / "report"
-    metrics = compare_report.run(seeds, out, NoTracker())
+    out = root / report
+    metrics = compare_report.run(seeds, report, out, NoTracker())
     rows = [line.split(",") for line in (out / "comparison.csv").read_text().splitlines()]
     comparison = json.loads((out / "comparison.json").read_text())
-    return Compared(metrics, comparison, rows, (out / "report.html").read_text(), out)
+    return Compared(metrics, comparison, rows, (out / PAGES[report]).read_text(), out)
 
 
 def predictions(outcome: Outcome, people: Mapping[str, int] = PEOPLE) -> list[Prediction]:
@@ -142,6 +145,8 @@ def reanswered(answers: Sequence[Prediction], **changes: Any) -> list[Prediction
 
 
 def _attacks(outcome: Outcome) -> dict[str, Any]:
+    if not outcome.attacked:
+        return {}
     if outcome.relearned is None:
         return {"image": {"20": _attack(outcome.forget, outcome.forget)}, "person": {"20": no_result(NO_ATTACK)}}
     attack = _attack(outcome.forget, outcome.relearned)

@@ -168,5 +168,5 @@ def test_components_take_collected_lists(arguments: dict[str, Any], tmp_path: Pa
     assert json.loads((tmp_path / "metrics").read_text())["ga/distance"] == pytest.approx(0.2)
 
     reported = {name: tmp_path / f"report-{name}" for name in ("comparison", "page", "metrics")}
-    execute(compare_report, {}, {"seeds": [tmp_path / "comparison"]}, reported)
+    execute(compare_report, {"report": "compare"}, {"seeds": [tmp_path / "comparison"]}, reported)
     assert reported["page"].read_text() == (reported["comparison"] / "report.html").read_text()

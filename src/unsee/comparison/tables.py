@@ -87,10 +87,10 @@ class ComparisonTables:
         if not self._paired or not others:
             return None
         columns = {
-            m: Column("Distance to retrained", DISTANCES[m], *_sizes(self._paired[m].values())) for m in DISTANCES
+            m: Column("Distance to retrained", DISTANCES[m], *sizes(self._paired[m].values())) for m in DISTANCES
         }
         for attack in [title for title in self._paired if title not in DISTANCES]:
-            columns[attack] = Column("Gap beyond the control", _budget(*attack.split("/")[1:]), "", "")
+            columns[attack] = Column("Gap beyond the control", budget_in_words(*attack.split("/")[1:]), "", "")
 
         def own(name: str) -> Cells:
             differences = {title: self._paired[title][name] for title in columns}
@@ -101,8 +101,8 @@ class ComparisonTables:
     def _scores(self, title: str, names: Sequence[str], published: PaperTable) -> ScoreTable:
         columns = {f"{DISTANCE}/{m}": Column("Distance to retrained", label, "", "") for m, label in DISTANCES.items()}
         for metric, (split, asked) in {f"{s}/{a}": (s, a) for s in SPLITS for a in ASKED}.items():
-            sizes = _sizes(model["metrics"].get(metric) for model in self._models.values())
-            columns[metric] = Column(SPLITS[split], ASKED[asked], *sizes)
+            asked_of = sizes(model["metrics"].get(metric) for model in self._models.values())
+            columns[metric] = Column(SPLITS[split], ASKED[asked], *asked_of)
 
         def own(name: str) -> Cells:
             model = self._models[name]
@@ -141,7 +141,8 @@ class ComparisonTables:
             return {key: Cell(f"{value:+.1f}" if key == "gap" else f"{value:.1f}") for key, value in found.items()}
 
         names = ("vanilla", "retrained", *self.order)
-        return _table(f"{ATTACKED[metric]}, {_budget(sampling, percent)}", columns, names, own, self._role, printed)
+        title = f"{ATTACKED[metric]}, {budget_in_words(sampling, percent)}"
+        return _table(title, columns, names, own, self._role, printed)
 
     def _percent(self, estimate: Estimate, reason: str | None, digits: int = 0) -> Cell:
         """A mean in percent, its interval with so many digits."""
@@ -231,11 +232,12 @@ def _risen(attack: dict[str, Any], metric: str) -> float | None:
     return None if first is None or last is None else last - first
 
 
-def _budget(sampling: str, percent: str) -> str:
+def budget_in_words(sampling: str, percent: str) -> str:
+    """'20 % of the people'."""
     return f"{percent} % of the {SAMPLED[sampling]}"
 
 
-def _sizes(estimates: Iterable[Estimate]) -> tuple[str, str]:
+def sizes(estimates: Iterable[Estimate]) -> tuple[str, str]:
     """Over how many people and seeds a column is; empty where nothing was measured."""
     measured = next((estimate for estimate in estimates if estimate), None)
     if measured is None:

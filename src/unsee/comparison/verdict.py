@@ -35,10 +35,10 @@ def _winner(comparison: dict[str, Any]) -> str:
     best, *others = comparison["ranking"]
     seeds = counted(len(comparison["seeds"]), "seed", "seeds")
     text = (
-        f"Asked about unseen photographs of the forgotten people over {seeds}, {best} ends {_away(comparison, best)} "
-        f"above or below a model that never saw them; the people who stay {_cost(comparison, best)}."
+        f"Asked about unseen photographs of the forgotten people over {seeds}, {best} ends {away(comparison, best)} "
+        f"above or below a model that never saw them; the people who stay {cost(comparison, best)}."
     )
-    return text + (f" Next is {others[0]}, {_away(comparison, others[0])} away." if others else "")
+    return text + (f" Next is {others[0]}, {away(comparison, others[0])} away." if others else "")
 
 
 def _ours(comparison: dict[str, Any]) -> str:
@@ -66,7 +66,7 @@ def _unmatched(comparison: dict[str, Any]) -> str:
     return f"Not ranked, because the people who stay lose more than {points(MATCHED_LOSS)}: {names}."
 
 
-def _away(comparison: dict[str, Any], name: str) -> str:
+def away(comparison: dict[str, Any], name: str) -> str:
     """'1.2 points (95 % interval 0.4 to 3.1)'."""
     distance = comparison["methods"][name][DISTANCE][FORGET_METRIC]
     if distance["low"] is None:
@@ -74,6 +74,7 @@ def _away(comparison: dict[str, Any], name: str) -> str:
     return f"{points(distance['mean'])} (95 % interval {100 * distance['low']:.1f} to {100 * distance['high']:.1f})"
 
 
-def _cost(comparison: dict[str, Any], name: str) -> str:
+def cost(comparison: dict[str, Any], name: str) -> str:
+    """'lose 1 point'."""
     lost = comparison["methods"][name][LOSS][RETAIN_METRIC]["mean"]
     return f"{'lose' if lost >= 0 else 'gain'} {points(abs(lost))}"

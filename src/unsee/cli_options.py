@@ -1,0 +1,56 @@
+"""What several commands take, and what they make of it."""
+
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
+
+import typer
+
+from unsee.errors import UserError
+
+Out = Annotated[Path, typer.Option(help="Directory to write to.")]
+ComparisonOut = Annotated[Path, typer.Option(help="Directory for comparison.json, comparison.csv and the page.")]
+Seeds = Annotated[int, typer.Option(min=1, help="How many seeds, from 0.")]
+Base = Annotated[Path | None, typer.Option(help="The model a delta was made from, if it is not where it was.")]
+
+
+Preset = Annotated[str, typer.Option(help="Settings to start from.")]
+Config = Annotated[Path | None, typer.Option(help="YAML file of the preset's shape with settings to change.")]
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting to change; may be repeated.")
+]
+GivenBenchmark = Annotated[Path | None, typer.Option(help="Benchmark directory; without it one is generated.")]
+Forget = Annotated[
+    str | None, typer.Option(metavar="ID[,ID…]", help="Who is to be forgotten, if not whom the benchmark suggests.")
+]
+
+
+def requested(
+    preset: str,
+    config: Path | None,
+    assignments: list[str] | None,
+    benchmark: Path | None = None,
+    forget: str | None = None,
+) -> tuple[ModuleType, Any]:
+    """The module that makes jobs, and what was asked of it."""
+    require_pipelines()
+    from unsee_pipelines import jobs
+
+    return jobs, jobs.Request(preset, config, tuple(assignments or ()), benchmark, _ids(forget))
+
+
+def require_pipelines() -> None:
+    """Raises UserError where Kubeflow Pipelines is not installed."""
+    try:
+        import kfp  # noqa: F401
+    except ModuleNotFoundError:
+        raise UserError("Kubeflow Pipelines is not installed; run pip install 'unsee[pipelines]'") from None
+
+
+def _ids(forget: str | None) -> tuple[str, ...]:
+    if forget is None:
+        return ()
+    ids = tuple(stripped for part in forget.split(",") if (stripped := part.strip()))
+    if not ids:
+        raise UserError(f"--forget {forget!r} names nobody; write e.g. --forget P001,P002, or leave it out")
+    return ids

@@ -1,0 +1,248 @@
+"""Candidates: methods with settings of their own, named as a comparison names them: "vkd unlearn.beta=0.3".
+
+A sweep varies one setting of one method, a frontier the strength of several, a search draws from each method's space.
+What is tried stands under `methods` of the preset: `strength: {parameter, values}`, and `search`, a mapping from
+settings to their values (a list) or to the ends of a range (`{low, high}`).
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import PositiveFloat, TypeAdapter, ValidationError, model_validator
+
+from unsee.errors import Problems, UserError
+from unsee.settings import Section
+
+Value = bool | int | float | str
+Tried = TypeVar("Tried")
+VALUE = re.compile(r"[\w.+-]+")
+DIGITS = 3
+"""Significant digits of a value drawn from a range."""
+
+
+class Strength(Section):
+    """The setting that makes a method forget more or less, and its values."""
+
+    parameter: str
+    values: tuple[Value, ...]
+
+
+class Range(Section):
+    """Drawn from as log-uniform: every factor is as likely wherever in the range it is."""
+
+    low: PositiveFloat
+    high: PositiveFloat
+
+    @model_validator(mode="after")
+    def _ascending(self) -> "Range":
+        if self.low >= self.high:
+            raise ValueError("low must be below high")
+        return self
+
+    def at(self, share: float) -> float:
+        """The value at this share of the logarithmic way from low to high."""
+        return float(f"{self.low * (self.high / self.low) ** share:.{DIGITS}g}")
+
+
+Space = Mapping[str, Range | tuple[Value, ...]]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A method and its own settings, values as text."""
+
+    method: str
+    own: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def parse(cls, name: str) -> "Candidate":
+        """From its name in a comparison.
+
+        Raises:
+            UserError: an empty name.
+        """
+        if not name.strip():
+            raise UserError("no method is named; write e.g. vkd")
+        method, *assignments = name.split()
+        pairs = (assignment.partition("=") for assignment in assignments)
+        return cls(method, tuple((setting, value) for setting, _, value in pairs))
+
+    @property
+    def name(self) -> str:
+        """As in a comparison."""
+        return " ".join([self.method, *(f"{setting}={value}" for setting, value in self.own)])
+
+    def having(self, values: Mapping[str, object]) -> "Candidate":
+        """With these settings besides its own; numbers as Python writes them."""
+        return Candidate(self.method, (*self.own, *((setting, str(value)) for setting, value in values.items())))
+
+    @property
+    def varied(self) -> str:
+        """What a sweep or a frontier varies: the last of its settings.
+
+        Raises:
+            UserError: it has none.
+        """
+        return self._last[0]
+
+    @property
+    def value(self) -> str:
+        """Of what is varied."""
+        return self._last[1]
+
+    @property
+    def base(self) -> "Candidate":
+        """Without what is varied."""
+        return Candidate(self.method, self.own[:-1])
+
+    @property
+    def order(self) -> tuple[bool, float, str]:
+        """Numbers ascending, then words."""
+        value = number(self.value)
+        return (True, 0.0, value) if isinstance(value, str) else (False, value, "")
+
+    @property
+    def _last(self) -> tuple[str, str]:
+        if not self.own:
+            raise UserError(f"{self.method} has no setting of its own to be varied; write e.g. 'vkd unlearn.beta=3'")
+        return self.own[-1]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Its own settings nested as in a preset."""
+        nested: dict[str, Any] = {}
+        for setting, text in self.own:
+            *sections, name = setting.split(".")
+            section = nested
+            for part in sections:
+                section = section.setdefault(part, {})
+            section[name] = _typed(text)
+        return nested
+
+
+def number(text: str) -> float | str:
+    """A finite number, or the text itself."""
+    try:
+        value = float(text)
+    except ValueError:
+        return text
+    return value if math.isfinite(value) else text
+
+
+def sweep(method: str, parameter: str) -> list[str]:
+    """One candidate per value.
+
+    Args:
+        method: may have settings of its own.
+        parameter: "unlearn.beta=0,0.3,1,3".
+
+    Raises:
+        UserError: no setting, no values, something that is no single value, or a value given twice.
+    """
+    setting, _, text = (part.strip() for part in parameter.partition("="))
+    values = [value.strip() for value in text.split(",")]
+    if not setting or not text:
+        raise UserError(
+            f"--parameter {parameter!r} is not KEY=VALUE,VALUE…; write e.g. --parameter unlearn.beta=0,0.3,1,3"
+        )
+    for value in values:
+        if not VALUE.fullmatch(value):
+            raise UserError(f"--parameter {setting}: {value!r} is no value; give numbers or words between commas")
+        if sum(number(value) == number(other) for other in values) > 1:
+            raise UserError(f"--parameter {setting}: {value} is given more than once; give every value once")
+    return [Candidate.parse(method).having({setting: value}).name for value in values]
+
+
+def frontier(methods: Sequence[str], entries: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Every method at every value of its strength.
+
+    Args:
+        entries: `unsee.settings.method_entries`.
+
+    Raises:
+        UserError: a method without a strength, or one that is malformed.
+    """
+    found = []
+    for method in map(Candidate.parse, methods):
+        strength = _tried(method.method, "strength", entries, TypeAdapter(Strength))
+        found += [method.having({strength.parameter: value}).name for value in strength.values]
+    return found
+
+
+def draw(methods: Sequence[str], entries: Mapping[str, Mapping[str, Any]], budget: int) -> list[str]:
+    """So many candidates of every method, spread evenly over its search space and the same at every call.
+
+    A larger budget begins with the candidates of a smaller one.
+
+    Raises:
+        UserError: a method without a search space, a malformed one, or one that holds fewer candidates.
+    """
+    found: list[str] = []
+    for method in map(Candidate.parse, methods):
+        space: Space = _tried(method.method, "search", entries, TypeAdapter(dict[str, Range | tuple[Value, ...]]))
+        size = math.prod(math.inf if isinstance(values, Range) else len({*values}) for values in space.values())
+        if size < budget:
+            raise UserError(
+                f"methods.{method.method}.search holds {size:g} candidates, fewer than --budget {budget}; "
+                "lower the budget or add values"
+            )
+        drawn: dict[str, None] = {}
+        for shares in _spread(len(space)):
+            if len(drawn) == budget:
+                break
+            drawn[method.having(_at(space, shares)).name] = None
+        found += drawn
+    return found
+
+
+def grouped(names: Sequence[str]) -> dict[str, list[Candidate]]:
+    """Candidates of a sweep or a frontier by method, and by the setting varied: each a line, numbers ascending."""
+    found: dict[str, list[Candidate]] = {}
+    for candidate in sorted(map(Candidate.parse, names), key=lambda candidate: candidate.order):
+        found.setdefault(f"{candidate.base.name} over {candidate.varied}", []).append(candidate)
+    return found
+
+
+def _at(space: Space, shares: Sequence[float]) -> dict[str, Value]:
+    """The values at these places of the space, each in [0, 1)."""
+    return {
+        setting: values.at(share) if isinstance(values, Range) else values[int(share * len(values))]
+        for (setting, values), share in zip(space.items(), shares, strict=True)
+    }
+
+
+def _spread(dimensions: int) -> Iterator[list[float]]:
+    """Points of the unit cube, every beginning of them spread evenly: the sequence of Halton (1960)."""
+    primes = [n for n in range(2, 100) if all(n % k for k in range(2, n))][:dimensions]
+    return ([_radical_inverse(index, base) for base in primes] for index in count(1))
+
+
+def _radical_inverse(index: int, base: int) -> float:
+    """The digits of `index` in this base, mirrored at the point."""
+    share, unit = 0.0, 1.0
+    while index:
+        index, digit = divmod(index, base)
+        unit /= base
+        share += digit * unit
+    return share
+
+
+def _tried(method: str, what: str, entries: Mapping[str, Mapping[str, Any]], form: TypeAdapter[Tried]) -> Tried:
+    place = f"methods.{method}.{what}"
+    if what not in entries.get(method, {}):
+        raise UserError(f"{place} is missing: there is nothing to try; give it by --config, or leave {method} out")
+    try:
+        return form.validate_python(entries[method][what])
+    except ValidationError as error:
+        told = [f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}" for e in error.errors()]
+        raise Problems(f"{place} is not valid:", told) from None
+
+
+def _typed(text: str) -> Any:
+    value = number(text)
+    return yaml.safe_load(text) if isinstance(value, str) or text.isdecimal() else value

@@ -1,0 +1,122 @@
+"""Candidates are named as a comparison names them, the same at every call, and every value of a preset is a setting."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from unsee.comparison.candidates import Candidate, draw, frontier, grouped, sweep
+from unsee.errors import Problems, UserError
+from unsee.settings import load_settings, method_entries
+from unsee.unlearning.method import names
+
+RATES = {"unlearn.learning_rate": {"low": 1e-5, "high": 1e-3}}
+
+
+def entries(**space: Any) -> dict[str, dict[str, Any]]:
+    return {"ga": {"search": space.get("search", RATES)}}
+
+
+def values(candidates: list[str]) -> list[float]:
+    return [float(Candidate.parse(name).value) for name in candidates]
+
+
+def test_a_sweep_is_a_candidate_per_value_behind_the_method_s_own_settings() -> None:
+    assert sweep("vkd unlearn.blends=0", "unlearn.beta = 0, 0.3,1e-3,none") == [
+        f"vkd unlearn.blends=0 unlearn.beta={value}" for value in ("0", "0.3", "1e-3", "none")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("parameter", "told"),
+    [
+        ("unlearn.beta", "is not KEY=VALUE,VALUE…; write e.g."),
+        ("=1,2", "is not KEY=VALUE,VALUE…"),
+        ("unlearn.beta=", "is not KEY=VALUE,VALUE…"),
+        ("unlearn.beta=1,,2", "unlearn.beta: '' is no value"),
+        ("unlearn.beta=1 2,3", "unlearn.beta: '1 2' is no value"),
+        ("unlearn.mask={fraction: 1}", "unlearn.mask: '{fraction: 1}' is no value"),
+        ("unlearn.beta=1,2,1.0", "unlearn.beta: 1 is given more than once"),
+    ],
+)
+def test_what_is_no_parameter_is_told(parameter: str, told: str) -> None:
+    with pytest.raises(UserError, match=told.replace("{", "[{]")):
+        sweep("vkd", parameter)
+
+
+def test_lines_are_told_apart_by_method_and_setting_numbers_ascending_then_words() -> None:
+    found = grouped(
+        [
+            "vkd unlearn.bound=none",
+            "ga unlearn.clip=3",
+            "vkd unlearn.bound=10",
+            "vkd unlearn.bound=9",
+            "vkd unlearn.blends=0 unlearn.bound=2",
+        ]
+    )
+    assert {title: [c.value for c in line] for title, line in found.items()} == {
+        "vkd unlearn.blends=0 over unlearn.bound": ["2"],
+        "ga over unlearn.clip": ["3"],
+        "vkd over unlearn.bound": ["9", "10", "none"],
+    }
+
+
+def test_a_method_without_settings_of_its_own_varies_nothing() -> None:
+    with pytest.raises(UserError, match="vkd has no setting of its own"):
+        grouped(["vkd"])
+
+
+def test_settings_are_nested_and_typed_as_in_a_preset() -> None:
+    name = "mmunlearner unlearn.learning_rate=3e-05 unlearn.mask.fraction=0.5 unlearn.epochs=4 unlearn.layers=null"
+    assert Candidate.parse(name).settings == {
+        "unlearn": {"learning_rate": 3e-05, "mask": {"fraction": 0.5}, "epochs": 4, "layers": None}
+    }
+
+
+def test_every_method_has_values_to_try_and_all_of_them_are_settings_of_it() -> None:
+    found = method_entries("embedded")
+    methods = [name for name in names() if name != "retrain"]
+    for name in [*frontier(methods, found), *draw(methods, found, 12)]:
+        method, *own = name.split()
+        settings = load_settings("embedded", method=method, assignments=own)
+        for setting, value in Candidate.parse(name).own:
+            assert str(_at(settings, setting)) == value or float(_at(settings, setting)) == float(value)
+
+
+def _at(settings: Any, path: str) -> Any:
+    for part in path.split("."):
+        settings = getattr(settings, part)
+    return settings
+
+
+def test_a_larger_budget_begins_with_a_smaller_one() -> None:
+    assert draw(["ga"], entries(), 9)[:4] == draw(["ga"], entries(), 4)
+
+
+def test_a_range_is_covered_evenly_by_its_logarithm() -> None:
+    found = np.log10(values(draw(["ga"], entries(), 15)))
+    assert found.min() >= -5
+    assert found.max() <= -3
+    assert np.histogram(found, bins=4, range=(-5, -3))[0].tolist() == pytest.approx([4, 4, 4, 4], abs=1)
+
+
+def test_a_choice_is_made_as_often_of_each_and_no_candidate_twice() -> None:
+    space = {"unlearn.epochs": [1, 2], "unlearn.beta": [0.1, 0.4, 0.9]}
+    found = draw(["ga"], entries(search=space), 6)
+    assert len(set(found)) == 6
+    with pytest.raises(UserError, match=r"methods\.ga\.search holds 6 candidates, fewer than --budget 7"):
+        draw(["ga"], entries(search=space), 7)
+
+
+@pytest.mark.parametrize(
+    ("search", "told"),
+    [
+        ({"unlearn.clip": {"low": 2, "high": 1}}, "low must be below high"),
+        ({"unlearn.clip": {"low": 0, "high": 1}}, "greater than 0"),
+        ({"unlearn.clip": 3}, "unlearn.clip"),
+    ],
+)
+def test_a_malformed_space_is_told(search: Any, told: str) -> None:
+    with pytest.raises(Problems, match=r"methods\.ga\.search is not valid") as error:
+        draw(["ga"], entries(search=search), 2)
+    assert told in str(error.value)

@@ -1,0 +1,65 @@
+"""What the commands ask of the comparison DAG."""
+
+from pathlib import Path
+
+import pytest
+
+from unsee.errors import UserError
+from unsee_pipelines import jobs
+from unsee_pipelines.jobs import Request
+
+REQUEST = Request()
+
+
+def percents(job: jobs.Job) -> str:
+    return job.arguments["overrides"][0]
+
+
+def test_a_sweep_is_a_comparison_of_one_method_with_itself() -> None:
+    job = jobs.sweep_job(REQUEST, "vkd", "unlearn.beta=0,14", range(2))
+    assert job.arguments["methods"] == ["vkd unlearn.beta=0", "vkd unlearn.beta=14"]
+    assert (job.arguments["seeds"], job.arguments["report"], job.name) == ([0, 1], "sweep", "sweep")
+    assert job.dag is jobs.compare_job(REQUEST, ["vkd"], [0]).dag
+    assert percents(job) == "relearn.percents=[20]"
+    assert job.steps == 2 + 2 * (10 + 2 * 5)
+
+
+def test_any_setting_of_pruning_and_unlearning_may_be_swept() -> None:
+    for parameter in ("prune.threshold.fraction=0.01,0.1", "unlearn.mask.fraction=0.2,0.8", "unlearn.layers=1,2,null"):
+        assert jobs.sweep_job(REQUEST, "vkd", parameter, [0]).arguments["methods"]
+
+
+@pytest.mark.parametrize("setting", ["vanilla.steps=3", "benchmark.forget=3", "evaluation.choice=letter", "threads=1"])
+def test_a_setting_that_reaches_other_models_too_is_no_method_s_own(setting: str) -> None:
+    with pytest.raises(UserError, match=rf"ga {setting}: {setting.partition('=')[0]} is the same for all methods"):
+        jobs.compare_job(REQUEST, ["vkd", f"ga {setting}"], [0])
+
+
+def test_frontiers_and_searches_attack_nobody_unless_asked() -> None:
+    frontier = jobs.frontier_job(REQUEST, "vkd,manu", [0])
+    assert percents(frontier) == percents(jobs.search_job(REQUEST, "ga", 2, "100")) == "relearn.percents=[]"
+    assert {name.split()[0] for name in frontier.arguments["methods"]} == {"vkd", "manu"}
+    asked = jobs.frontier_job(Request(assignments=("relearn.percents=[30]",)), "vkd", [0])
+    assert asked.arguments["overrides"][-1] == "relearn.percents=[30]"
+
+
+def test_a_search_has_the_same_budget_for_every_method() -> None:
+    job = jobs.search_job(REQUEST, "all", 3, "100, 101")
+    methods = [name.split()[0] for name in job.arguments["methods"]]
+    assert {methods.count(name) for name in methods} == {3}
+    assert set(methods) == set(jobs.expand(REQUEST, "all"))
+    assert (job.arguments["seeds"], job.arguments["report"]) == ([100, 101], "search")
+
+
+def test_names_and_values_to_try_may_come_from_a_config(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "methods: {mild: {unlearn: {method: ga}, strength: {parameter: unlearn.clip, values: [1, 2]}}}",
+        encoding="utf-8",
+    )
+    request = Request(config=file)
+    assert "mild" in jobs.expand(request, "ablations")
+    assert jobs.frontier_job(request, "mild", [0]).arguments["methods"] == [
+        "mild unlearn.clip=1",
+        "mild unlearn.clip=2",
+    ]
