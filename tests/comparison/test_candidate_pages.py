@@ -94,7 +94,7 @@ def test_a_frontier_draws_a_line_per_method_from_weak_to_strong(frontier: Compar
 def test_a_frontier_says_how_far_every_method_comes(frontier: Compared) -> None:
     words = text(frontier.html)
     assert "Closest to a model that never saw them: vkd unlearn.bound=8, 5 points away" in words
-    assert "The best of each: vkd over unlearn.bound, 5 points away at 8." in words
+    assert "The best of each: vkd, 5 points away at 8." in words
     assert "At no value within 2 points lost: ga over unlearn.learning_rate." in words
 
 

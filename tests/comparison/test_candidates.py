@@ -108,9 +108,15 @@ def test_a_choice_is_made_as_often_of_each_and_no_candidate_twice() -> None:
         draw(["ga"], entries(search=space), 7)
 
 
+def test_a_search_takes_names_alone() -> None:
+    with pytest.raises(UserError, match=r"ga unlearn\.clip=1: a search takes methods by name alone"):
+        draw(["ga unlearn.clip=1"], entries(), 2)
+
+
 @pytest.mark.parametrize(
     ("search", "told"),
     [
+        ({"unlearn.instruction": ["two words"]}, "two words"),
         ({"unlearn.clip": {"low": 2, "high": 1}}, "low must be below high"),
         ({"unlearn.clip": {"low": 0, "high": 1}}, "greater than 0"),
         ({"unlearn.clip": 3}, "unlearn.clip"),

@@ -10,17 +10,17 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import PositiveFloat, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, PositiveFloat, TypeAdapter, ValidationError, model_validator
 
 from unsee.errors import Problems, UserError
 from unsee.settings import Section
 
-Value = bool | int | float | str
+VALUE = re.compile(r"^[\w.+-]+$")
+Value = bool | int | float | Annotated[str, Field(pattern=VALUE)]
 Tried = TypeVar("Tried")
-VALUE = re.compile(r"[\w.+-]+")
 DIGITS = 3
 """Significant digits of a value drawn from a range."""
 
@@ -151,7 +151,7 @@ def sweep(method: str, parameter: str) -> list[str]:
             f"--parameter {parameter!r} is not KEY=VALUE,VALUE…; write e.g. --parameter unlearn.beta=0,0.3,1,3"
         )
     for value in values:
-        if not VALUE.fullmatch(value):
+        if not VALUE.match(value):
             raise UserError(f"--parameter {setting}: {value!r} is no value; give numbers or words between commas")
         if sum(number(value) == number(other) for other in values) > 1:
             raise UserError(f"--parameter {setting}: {value} is given more than once; give every value once")
@@ -167,10 +167,10 @@ def frontier(methods: Sequence[str], entries: Mapping[str, Mapping[str, Any]]) -
     Raises:
         UserError: a method without a strength, or one that is malformed.
     """
-    found = []
+    found: list[str] = []
     for method in map(Candidate.parse, methods):
         strength = _tried(method.method, "strength", entries, TypeAdapter(Strength))
-        found += [method.having({strength.parameter: value}).name for value in strength.values]
+        found += dict.fromkeys(method.having({strength.parameter: value}).name for value in strength.values)
     return found
 
 
@@ -180,10 +180,13 @@ def draw(methods: Sequence[str], entries: Mapping[str, Mapping[str, Any]], budge
     A larger budget begins with the candidates of a smaller one.
 
     Raises:
-        UserError: a method without a search space, a malformed one, or one that holds fewer candidates.
+        UserError: a method with settings of its own, without a search space, with a malformed one, or with one that
+            holds fewer candidates.
     """
     found: list[str] = []
     for method in map(Candidate.parse, methods):
+        if method.own:
+            raise UserError(f"{method.name}: a search takes methods by name alone; give settings by --config or --set")
         space: Space = _tried(method.method, "search", entries, TypeAdapter(dict[str, Range | tuple[Value, ...]]))
         size = math.prod(math.inf if isinstance(values, Range) else len({*values}) for values in space.values())
         if size < budget:

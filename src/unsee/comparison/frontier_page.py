@@ -76,11 +76,8 @@ def _sentences(comparison: dict[str, Any], lines: Mapping[str, Sequence[Candidat
     if comparison["ranking"] is None:
         return []
     best = {title: best_of(comparison, [c.name for c in candidates]) for title, candidates in lines.items()}
-    found = [
-        f"{title}, {away(comparison, name)} away at {Candidate.parse(name).value}"
-        for title, name in best.items()
-        if name
-    ]
+    reached = [Candidate.parse(name) for name in best.values() if name is not None]
+    found = [f"{c.base.name}, {away(comparison, c.name)} away at {c.value}" for c in reached]
     lost = [title for title, name in best.items() if name is None]
     text = [f"The best of each: {'; '.join(found)}."] if found else []
     text += [f"At no value within {points(MATCHED_LOSS)} lost: {', '.join(lost)}."] if lost else []
