@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unsee.comparison.candidates import Candidate
 from unsee.comparison.estimates import DISTANCE, LOSS
 from unsee.comparison.tables import ComparisonTables, budget_in_words, sizes
 from unsee.report.checks import FORGET_METRIC, REALWORLD_METRIC, RETAIN_METRIC
@@ -35,6 +36,14 @@ class CandidateTables(ComparisonTables):
             found.append(Row(row.label, row.told, "unlearned" if row.marked else "method", cells))
         columns = (*(Column("Searched", setting, "", "") for setting in searched), *self._columns())
         return ScoreTable(caption, columns, tuple(found))
+
+    def line(self, caption: str, candidates: Sequence[Candidate], best: str | None) -> ScoreTable:
+        """A method at the values of one of its settings; `best` names the candidate to be marked."""
+        rows = {
+            c.name: CandidateRow(c.value, "closest" if c.name == best else self.role(c.name), marked=c.name == best)
+            for c in candidates
+        }
+        return self.figures(caption, rows)
 
     def role(self, name: str) -> str:
         """What is to be said of a candidate that is not the best."""

@@ -4,15 +4,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from unsee.comparison import candidate_page
+from unsee.comparison import candidate_page, verdict
 from unsee.comparison.candidate_page import OPTIMISM, Figure, Key, Parts, away, best_of, unrankable
-from unsee.comparison.candidate_tables import CandidateRow, CandidateTables
+from unsee.comparison.candidate_tables import CandidateTables
 from unsee.comparison.candidates import Candidate, grouped
 from unsee.comparison.estimates import DISTANCE, LOSS
 from unsee.comparison.summary import MATCHED_LOSS, OURS
 from unsee.report.checks import FORGET_METRIC, REALWORLD_METRIC, RETAIN_METRIC
 from unsee.report.estimate_charts import Trace, trace_chart
-from unsee.report.tables import ScoreTable
 from unsee.report.wording import points
 
 SERIES = 8
@@ -37,10 +36,13 @@ def render(comparison: dict[str, Any]) -> str:
     seeds = ", ".join(map(str, comparison["seeds"]))
     parts = Parts(
         eyebrow=("Frontier of forgetting and keeping", f"{len(lines)} methods", f"seeds {seeds}"),
-        headline=headline(comparison),
+        headline=verdict.headline(comparison),
         sentences=[*unrankable(comparison), *_sentences(comparison, lines)],
         read=(READ, "Means over seeds with 95 % intervals; accuracy in percent, differences in points."),
-        tables=[_table(comparison, tables, title, candidates) for title, candidates in lines.items()],
+        tables=[
+            tables.line(title, candidates, best_of(comparison, [c.name for c in candidates]))
+            for title, candidates in lines.items()
+        ],
         figures=[
             figure
             for metric in LOST_BY
@@ -49,16 +51,6 @@ def render(comparison: dict[str, Any]) -> str:
         keys=[Key(styles[title], title) for title in lines],
     )
     return candidate_page.render(comparison, parts, tables)
-
-
-def headline(comparison: dict[str, Any]) -> str:
-    """Which method comes closest to the retrained model, whatever the value of its strength."""
-    if comparison["ranking"] is None:
-        return "Which method forgets best cannot be said"
-    if not comparison["ranking"]:
-        return f"No method forgets without costing the people who stay more than {points(MATCHED_LOSS)}"
-    best = comparison["ranking"][0]
-    return f"Closest to a model that never saw them: {best}, {away(comparison, best)} away"
 
 
 def _lines(comparison: dict[str, Any]) -> dict[str, list[Candidate]]:
@@ -82,17 +74,6 @@ def _sentences(comparison: dict[str, Any], lines: Mapping[str, Sequence[Candidat
     text = [f"The best of each: {'; '.join(found)}."] if found else []
     text += [f"At no value within {points(MATCHED_LOSS)} lost: {', '.join(lost)}."] if lost else []
     return [*text, OPTIMISM]
-
-
-def _table(
-    comparison: dict[str, Any], tables: CandidateTables, title: str, candidates: Sequence[Candidate]
-) -> ScoreTable:
-    best = best_of(comparison, [candidate.name for candidate in candidates])
-    rows = {
-        c.name: CandidateRow(c.value, "closest" if c.name == best else tables.role(c.name), marked=c.name == best)
-        for c in candidates
-    }
-    return tables.figures(title, rows)
 
 
 def _styles(lines: Mapping[str, Sequence[Candidate]]) -> dict[str, str]:

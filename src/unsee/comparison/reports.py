@@ -47,5 +47,5 @@ _Told = Callable[[dict[str, Any]], str]
 _PLAIN: dict[str, tuple[_Told, _Told]] = {
     "compare": (verdict.headline, page.render),
     "sweep": (sweep_page.headline, sweep_page.render),
-    "frontier": (frontier_page.headline, frontier_page.render),
+    "frontier": (verdict.headline, frontier_page.render),
 }

@@ -5,7 +5,7 @@ from typing import Any
 
 from unsee.comparison import candidate_page, verdict
 from unsee.comparison.candidate_page import OPTIMISM, Figure, Parts, best_of, unrankable
-from unsee.comparison.candidate_tables import SHOWN, CandidateRow, CandidateTables
+from unsee.comparison.candidate_tables import SHOWN, CandidateTables
 from unsee.comparison.candidates import Candidate, grouped, number
 from unsee.comparison.estimates import DISTANCE
 from unsee.comparison.page import spread
@@ -21,7 +21,7 @@ TITLES = {"forget": "Forgotten people", "retain": "People who stay", "realworld"
 READ = (
     "Accuracy in percent on photographs never used in training, and differences in points; upright lines are 95 % "
     "intervals over seeds and people. The dotted line is the vanilla model, the dashed one the retrained model, which "
-    "never saw the forgotten people: it is their accuracy that is wanted."
+    "never saw the forgotten people and answers as it should."
 )
 
 
@@ -34,17 +34,13 @@ def render(comparison: dict[str, Any]) -> str:
     title, candidates = _line(comparison)
     tables = CandidateTables(comparison)
     best = best_of(comparison, [candidate.name for candidate in candidates])
-    rows = {
-        c.name: CandidateRow(c.value, "closest" if c.name == best else tables.role(c.name), marked=c.name == best)
-        for c in candidates
-    }
     seeds = ", ".join(map(str, comparison["seeds"]))
     parts = Parts(
         eyebrow=("Sweep of a setting", title, counted(len(candidates), "value", "values"), f"seeds {seeds}"),
         headline=headline(comparison),
         sentences=[*unrankable(comparison), *_sentences(comparison, best)],
         read=(READ, f"Values of {candidates[0].varied}; means over seeds with 95 % intervals."),
-        tables=[tables.figures(f"{title}: accuracy in percent, differences in points", rows)],
+        tables=[tables.line(f"{title}: accuracy in percent, differences in points", candidates, best)],
         figures=[*_accuracies(comparison, candidates, tables), *_differences(comparison, candidates, tables)],
     )
     return candidate_page.render(comparison, parts, tables)
