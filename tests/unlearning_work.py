@@ -1,5 +1,6 @@
 """Parts of a piece of unlearning work on the real small model (`make_work` and `make` in conftest.py)."""
 
+import copy
 from collections import Counter
 from dataclasses import replace
 
@@ -14,6 +15,11 @@ COMMON = {
     "threads": 1, "seed": 0,
 }  # fmt: skip
 OWN = {"vkd": {"alpha": 1.25, "beta": 0.3, "mask": {"fraction": 0.5}, "bound": "none"}}
+
+
+def copy_of(mllm):
+    """The same model, safe to change."""
+    return type(mllm)(copy.deepcopy(mllm.model).eval(), mllm.tokenizer, mllm.image_processor)
 
 
 def settings(method="vkd", **changes):
