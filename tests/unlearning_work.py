@@ -22,6 +22,12 @@ def copy_of(mllm):
     return type(mllm)(copy.deepcopy(mllm.model).eval(), mllm.tokenizer, mllm.image_processor)
 
 
+def activations_of(mllm):
+    """The activation functions of the tower's MLPs, shallow to deep."""
+    of = [[m for m in layer.mlp.children() if not isinstance(m, torch.nn.Linear)] for layer in mllm.tower_layers]
+    return [activation for (activation,) in of]
+
+
 def settings(method="vkd", **changes):
     return settings_of({"method": method, **COMMON, **OWN.get(method, {}), **changes})
 

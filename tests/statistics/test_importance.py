@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from unlearning_work import activations_of
 
 from unsee.bench import plain
 from unsee.mllm.rows import ImageBank
@@ -30,11 +31,7 @@ def plain_importance(mllm, pixels):
 
         return hook
 
-    activations = [
-        next(module for module in layer.mlp.children() if not isinstance(module, torch.nn.Linear))
-        for layer in mllm.tower_layers
-    ]
-    hooks = [activation.register_forward_hook(watch(i)) for i, activation in enumerate(activations)]
+    hooks = [activation.register_forward_hook(watch(i)) for i, activation in enumerate(activations_of(mllm))]
     with torch.no_grad():
         for image in pixels:
             plain.features(mllm, image[None])
