@@ -9,7 +9,7 @@ from unlearning_work import copy_of, few_questions, pruned_neurons, random_fishe
 from unsee.bench.float64 import to_float64
 from unsee.benchmark import embedded as embedded_benchmark
 from unsee.benchmark.schema import Benchmark, ForgetRequest
-from unsee.mllm import embedded, embedded_qwen2_vl
+from unsee.mllm.base_model import MAKE
 from unsee.mllm.families import Llava, Mllm, set_compute
 from unsee.mllm.rows import ImageBank
 from unsee.settings import BenchmarkSettings, PruneSettings
@@ -38,14 +38,14 @@ def small_benchmark(tmp_path_factory: pytest.TempPathFactory, benchmark_settings
 @pytest.fixture(scope="session")
 def fresh() -> dict[str, Mllm]:
     """A freshly initialised embedded model of each family, Qwen2-VL's with biases that are not zero."""
-    made = {"llava": embedded.make(seed=3), "qwen2_vl": embedded_qwen2_vl.make(seed=3)}
+    made = {name: make(3) for name, make in MAKE.items()}
     for name, parameter in made["qwen2_vl"].model.named_parameters():
         if name.endswith(".bias"):
             torch.nn.init.normal_(parameter, std=0.1)
     return made
 
 
-@pytest.fixture(params=["llava", "qwen2_vl"])
+@pytest.fixture(params=MAKE)
 def family(request: pytest.FixtureRequest) -> str:
     """What a test of every family runs over."""
     return request.param
