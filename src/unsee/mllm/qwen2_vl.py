@@ -64,14 +64,15 @@ class Qwen2Vl(Mllm):
             UserError: an image's size gives it another grid of patches.
         """
         given = self.image_processor(images=list(images), return_tensors="pt")
+        merge, patch = self.image_processor.merge_size, self.image_processor.patch_size
         for image, (_, height, width) in zip(images, given["image_grid_thw"].tolist(), strict=True):
             if (height, width) != (self.side, self.side):
+                area = (self.side * patch) ** 2
                 raise UserError(
                     f"an image of {image.width} x {image.height} pixels has {width} x {height} patches where all must "
                     f"have {self.side} x {self.side}; crop the images to squares, and set size.shortest_edge to "
-                    "size.longest_edge in the model's preprocessor_config.json"
+                    f"{area - 1} and size.longest_edge to {area + 1} in the model's preprocessor_config.json"
                 )
-        merge, patch = self.image_processor.merge_size, self.image_processor.patch_size
         groups = (len(images), self.side // merge, self.side // merge, merge, merge)
         frames = given["pixel_values"].view(*groups, 3, -1, patch, patch)
         rows = frames[..., 0, :, :].permute(0, 5, 1, 3, 6, 2, 4, 7)
