@@ -1,5 +1,6 @@
 """Models on disk: bit for bit what was saved, a delta only on its own base, and one sentence for what is damaged."""
 
+import copy
 import json
 import shutil
 import sys
@@ -105,6 +106,19 @@ def test_zeros_of_another_sign_are_a_change(mllm, tmp_path):
     assert save_delta(mllm, tmp_path / "base", tmp_path / "delta") == 1
     loaded = checkpoint.load(tmp_path / "delta", tmp_path / "base")
     assert same_bits(loaded.model.state_dict(), mllm.model.state_dict())
+
+
+def test_a_delta_gives_back_tied_embeddings(fresh, tmp_path):
+    qwen = fresh["qwen2_vl"]
+    config = copy.deepcopy(qwen.model.config)
+    config.tie_word_embeddings = True
+    tied = type(qwen)(qwen.model_class(config).eval(), qwen.tokenizer, qwen.image_processor)
+    checkpoint.save_full(tied, tmp_path / "base")
+    with torch.no_grad():
+        tied.head.weight[0, 0] += 1
+    assert save_delta(tied, tmp_path / "base", tmp_path / "delta") == 2
+    loaded = checkpoint.load(tmp_path / "delta", tmp_path / "base")
+    assert same_bits(loaded.model.state_dict(), tied.model.state_dict())
 
 
 @OF_LLAVA

@@ -84,8 +84,9 @@ def _told(what: str) -> Iterator[None]:
 
 
 def changed_tensors(model: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of `model` that differ from `base` in any bit."""
-    return {name: tensor.contiguous() for name, tensor in model.items() if not _same_bits(tensor, base[name])}
+    """Copies of the tensors of `model` that differ from `base` in any bit; tied ones no longer share memory."""
+    changed = {name: tensor for name, tensor in model.items() if not _same_bits(tensor, base[name])}
+    return {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in changed.items()}
 
 
 def _same_bits(tensor: Tensor, other: Tensor) -> bool:
