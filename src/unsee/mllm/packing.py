@@ -306,7 +306,7 @@ def _row_positions(prefix: Tensor, packed: Packed) -> Tensor:
 
 
 def text_start(positions: Tensor) -> int:
-    """The rotary position of the first token after a prefix of these positions: an image may span fewer than tokens."""
+    """The rotary position behind a prefix of these positions: an image may span fewer of them than it has tokens."""
     return int(positions.max()) + 1
 
 
