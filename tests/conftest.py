@@ -1,16 +1,16 @@
 """Shared parts: one small generated benchmark and freshly initialised models of the real classes."""
 
-import copy
 from pathlib import Path
 
 import pytest
-from unlearning_work import few_questions, pruned_neurons, random_fisher, settings
+import torch
+from unlearning_work import copy_of, few_questions, pruned_neurons, random_fisher, settings
 
 from unsee.bench.float64 import to_float64
 from unsee.benchmark import embedded as embedded_benchmark
 from unsee.benchmark.schema import Benchmark, ForgetRequest
-from unsee.mllm import embedded as embedded_model
-from unsee.mllm.families import Llava, set_compute
+from unsee.mllm.base_model import MAKE
+from unsee.mllm.families import Llava, Mllm, set_compute
 from unsee.mllm.rows import ImageBank
 from unsee.settings import BenchmarkSettings, PruneSettings
 from unsee.tracking import NoTracker
@@ -36,19 +36,43 @@ def small_benchmark(tmp_path_factory: pytest.TempPathFactory, benchmark_settings
 
 
 @pytest.fixture(scope="session")
-def _fresh_llava() -> Llava:
-    return embedded_model.make(seed=3)
+def fresh() -> dict[str, Mllm]:
+    """A freshly initialised embedded model of each family, Qwen2-VL's with biases that are not zero."""
+    made = {name: make(3) for name, make in MAKE.items()}
+    for name, parameter in made["qwen2_vl"].model.named_parameters():
+        if name.endswith(".bias"):
+            torch.nn.init.normal_(parameter, std=0.1)
+    return made
+
+
+@pytest.fixture(params=MAKE)
+def family(request: pytest.FixtureRequest) -> str:
+    """What a test of every family runs over."""
+    return request.param
 
 
 @pytest.fixture
-def llava(_fresh_llava: Llava) -> Llava:
+def mllm(fresh: dict[str, Mllm], family: str) -> Mllm:
+    """A fresh embedded model of the family in float32, safe to change."""
+    return copy_of(fresh[family])
+
+
+@pytest.fixture
+def mllm64(mllm: Mllm) -> Mllm:
+    """The same in float64, where exactness can be told from rounding."""
+    to_float64(mllm)
+    return mllm
+
+
+@pytest.fixture
+def llava(fresh: dict[str, Mllm]) -> Llava:
     """A fresh embedded LLaVA in float32, safe to change."""
-    return Llava(copy.deepcopy(_fresh_llava.model).eval(), _fresh_llava.tokenizer, _fresh_llava.image_processor)
+    return copy_of(fresh["llava"])
 
 
 @pytest.fixture
 def llava64(llava: Llava) -> Llava:
-    """The same in float64, where exactness can be told from rounding."""
+    """The same in float64."""
     to_float64(llava)
     return llava
 

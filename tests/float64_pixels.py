@@ -2,10 +2,10 @@
 
 from types import MethodType
 
-from unsee.mllm.families import Llava
+from unsee.mllm.families import Mllm
 
 
-def see_in_float64(llava: Llava) -> Llava:
-    """Pixels that `llava` prepares from now on are float64, as its weights are."""
-    llava.pixels = MethodType(lambda self, images: Llava.pixels(self, images).double(), llava)
-    return llava
+def see_in_float64(mllm: Mllm) -> Mllm:
+    """Pixels that `mllm` prepares from now on are float64, as its weights are."""
+    mllm.pixels = MethodType(lambda self, images: type(self).pixels(self, images).double(), mllm)
+    return mllm

@@ -1,5 +1,6 @@
 """Parts of a piece of unlearning work on the real small model (`make_work` and `make` in conftest.py)."""
 
+import copy
 from collections import Counter
 from dataclasses import replace
 
@@ -14,6 +15,17 @@ COMMON = {
     "threads": 1, "seed": 0,
 }  # fmt: skip
 OWN = {"vkd": {"alpha": 1.25, "beta": 0.3, "mask": {"fraction": 0.5}, "bound": "none"}}
+
+
+def copy_of(mllm):
+    """The same model, safe to change."""
+    return type(mllm)(copy.deepcopy(mllm.model).eval(), mllm.tokenizer, mllm.image_processor)
+
+
+def activations_of(mllm):
+    """The activation functions of the tower's MLPs, shallow to deep."""
+    of = [[m for m in layer.mlp.children() if not isinstance(m, torch.nn.Linear)] for layer in mllm.tower_layers]
+    return [activation for (activation,) in of]
 
 
 def settings(method="vkd", **changes):

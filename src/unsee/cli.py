@@ -4,7 +4,7 @@ import json
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -143,11 +143,13 @@ def model_diff(first: Path, second: Path, base: Base = None) -> None:
 
 
 @base_app.command("build")
-def base_build(out: Out) -> None:
-    """Train the embedded base model from scratch."""
+def base_build(
+    out: Out, family: Annotated[Literal["llava", "qwen2_vl"], typer.Option(help="What to build.")] = "llava"
+) -> None:
+    """Train the embedded base model from scratch; `vanilla.base` may name its directory."""
     from unsee.mllm import base_model
 
-    base_model.build(out)
+    base_model.build(out, family)
     typer.echo(f"base model: {out}")
 
 

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from float64_pixels import see_in_float64
-from transformers import LlavaForConditionalGeneration
+from unlearning_work import copy_of
 
 from unsee.bench import plain
 from unsee.bench.float64 import to_float64
@@ -13,15 +13,14 @@ from unsee.benchmark.schema import Question
 from unsee.errors import TrainingFailure
 from unsee.evaluation.asking import TEXT_ROW, Asked, Examiner, batches
 from unsee.mllm import checkpoint
-from unsee.mllm.families import Llava
 from unsee.mllm.rows import ImageBank
 from unsee.settings import SHIPPED_BASE
 
 
-@pytest.fixture(scope="module")
-def base():
-    """The shipped base model in float64: it has learnt to answer, and to stop."""
-    mllm = checkpoint.load_full(SHIPPED_BASE)
+@pytest.fixture(scope="module", params=["llava", "qwen2_vl"])
+def base(request, fresh):
+    """The shipped base model in float64, which has learnt to answer, and to stop; and a Qwen2-VL, which has not."""
+    mllm = checkpoint.load_full(SHIPPED_BASE) if request.param == "llava" else copy_of(fresh[request.param])
     to_float64(mllm)
     return see_in_float64(mllm)
 
@@ -46,10 +45,10 @@ def asked(small_benchmark):
 def generate(mllm, bank, item, longest):
     """transformers' generate with its own attention on one row."""
     prompt = mllm.prompter.asked(item.question.prompt, image=item.image is not None)
-    shown = {} if item.image is None else {"pixel_values": bank.pixels([item.image])}
     ids = torch.tensor([prompt])
+    inputs = mllm.model_inputs(ids, None if item.image is None else bank.pixels([item.image]))
     written = mllm.model.generate(
-        input_ids=ids, attention_mask=torch.ones_like(ids), **shown, do_sample=False, max_new_tokens=longest,
+        **inputs, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=longest,
         pad_token_id=mllm.pad, eos_token_id=mllm.tokenizer.eos_token_id,
     )  # fmt: skip
     return mllm.tokenizer.decode(written[0, len(prompt) :], skip_special_tokens=True).strip()
@@ -58,12 +57,12 @@ def generate(mllm, bank, item, longest):
 @pytest.fixture(scope="module")
 def stock(base):
     """The same weights in a model that never heard of packing."""
-    model = LlavaForConditionalGeneration(copy.deepcopy(base.model.config)).double().eval()
+    model = base.model_class(copy.deepcopy(base.model.config)).double().eval()
     model.load_state_dict(base.model.state_dict())
-    llava = Llava(model, base.tokenizer, base.image_processor)
+    mllm = type(base)(model, base.tokenizer, base.image_processor)
     model.set_attn_implementation("sdpa")
-    to_float64(llava)
-    return llava
+    to_float64(mllm)
+    return mllm
 
 
 @pytest.mark.parametrize("batch_images", [1, 3])
@@ -124,12 +123,12 @@ def test_a_question_is_answered_from_the_image_it_is_shown_with(base, bank, smal
     assert len({tuple(row) for row in scores}) == 3
 
 
-def test_a_model_whose_scores_are_no_numbers_is_not_taken_for_guessing(llava, small_benchmark):
+def test_a_model_whose_scores_are_no_numbers_is_not_taken_for_guessing(mllm, small_benchmark):
     (item, *_) = [Asked(q, q.modality, q.image) for q in small_benchmark.select(role="eval", task="classification")]
     with torch.no_grad():
-        llava.head.weight.fill_(torch.nan)
+        mllm.head.weight.fill_(torch.nan)
     with pytest.raises(TrainingFailure, match=rf"question {item.question.question_id} with \[nan.*weights are broken"):
-        Examiner(llava, ImageBank(llava, small_benchmark), 1).scores([item])
+        Examiner(mllm, ImageBank(mllm, small_benchmark), 1).scores([item])
 
 
 def test_asking_needs_no_gradients(base, bank, asked):

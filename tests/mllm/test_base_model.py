@@ -3,10 +3,11 @@
 import re
 
 import pytest
+import torch
 
 from unsee.benchmark import embedded
 from unsee.errors import UserError
-from unsee.mllm import base_model, checkpoint
+from unsee.mllm import base_model, checkpoint, embedded_qwen2_vl
 from unsee.mllm.base_model import BUILD_FACTS, build
 
 
@@ -49,3 +50,12 @@ def test_an_earlier_build_is_replaced_whole(tmp_path, reduced):
     assert not (out / "old.safetensors").exists()
     assert checkpoint.load_full(out).model.config.model_type == "llava"
     assert [path.name for path in out.parent.iterdir()] == ["base"]
+
+
+def test_a_base_of_another_family_is_built_the_same_way(tmp_path, reduced):
+    build(tmp_path / "base", "qwen2_vl")
+    built = checkpoint.load_full(tmp_path / "base").model
+    assert built.config.model_type == "qwen2_vl"
+    fresh = embedded_qwen2_vl.make(base_model.SEED).model.state_dict()
+    matrices = {name: tensor for name, tensor in built.state_dict().items() if tensor.dim() > 1}
+    assert not any(torch.equal(matrix, fresh[name].half().float()) for name, matrix in matrices.items())

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from unsee.bench import plain
 from unsee.benchmark.schema import Benchmark
-from unsee.mllm.families import Llava
+from unsee.mllm.families import Mllm
 from unsee.mllm.packing import (
     Layout,
     image_losses,
@@ -22,7 +22,7 @@ from unsee.mllm.rows import ImageBank
 TOLERANCE = 1e-8  # relative, in float64
 
 
-def _rows(mllm: Llava, benchmark: Benchmark, *, images: int) -> tuple[list[str], list[list[Rendered]]]:
+def _rows(mllm: Mllm, benchmark: Benchmark, *, images: int) -> tuple[list[str], list[list[Rendered]]]:
     """Images with unequal numbers of questions of unequal lengths, and their training rows."""
     questions = benchmark.select(role="train", modality="vqa")
     paths = list(dict.fromkeys(q.image for q in questions))[:images]
@@ -33,24 +33,24 @@ def _rows(mllm: Llava, benchmark: Benchmark, *, images: int) -> tuple[list[str],
     return paths, rows
 
 
-def _gradients(mllm: Llava, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+def _gradients(mllm: Mllm, loss: torch.Tensor) -> dict[str, torch.Tensor]:
     mllm.model.zero_grad()
     loss.backward()
     return {n: p.grad.clone() for n, p in mllm.model.named_parameters() if p.grad is not None}
 
 
-def test_packed_losses_and_all_gradients_equal_one_row_per_question(llava64: Llava, small_benchmark: Benchmark):
-    paths, rows = _rows(llava64, small_benchmark, images=3)
-    pixels = ImageBank(llava64, small_benchmark).pixels(paths).double()
+def test_packed_losses_and_all_gradients_equal_one_row_per_question(mllm64: Mllm, small_benchmark: Benchmark):
+    paths, rows = _rows(mllm64, small_benchmark, images=3)
+    pixels = ImageBank(mllm64, small_benchmark).pixels(paths).double()
 
-    packed = pack_training(rows, llava64.pad)
-    losses = question_losses(llava64.head, llava64.hidden(packed, llava64.features(pixels)), packed)
+    packed = pack_training(rows, mllm64.pad)
+    losses = question_losses(mllm64.head, mllm64.hidden(packed, mllm64.features(pixels)), packed)
     packed_loss = image_losses(losses, packed.weights).mean()
-    packed_gradients = _gradients(llava64, packed_loss)
+    packed_gradients = _gradients(mllm64, packed_loss)
 
-    plain_losses = [plain.question_losses(llava64, row, image) for row, image in zip(rows, pixels, strict=True)]
+    plain_losses = [plain.question_losses(mllm64, row, image) for row, image in zip(rows, pixels, strict=True)]
     plain_loss = torch.stack([x.mean() for x in plain_losses]).mean()
-    plain_gradients = _gradients(llava64, plain_loss)
+    plain_gradients = _gradients(mllm64, plain_loss)
 
     for i, expected in enumerate(plain_losses):
         torch.testing.assert_close(losses[i, : len(expected)], expected, rtol=TOLERANCE, atol=0)
@@ -61,36 +61,36 @@ def test_packed_losses_and_all_gradients_equal_one_row_per_question(llava64: Lla
     assert (found - expected).norm() / expected.norm() < TOLERANCE
 
 
-def test_text_rows_without_an_image_equal_one_row_per_question(llava64: Llava, small_benchmark: Benchmark):
+def test_text_rows_without_an_image_equal_one_row_per_question(mllm64: Mllm, small_benchmark: Benchmark):
     questions = small_benchmark.select(role="train", modality="qa")[:20]
-    row = [llava64.prompter.trained(q.prompt, q.answer, image=False) for q in questions]
-    packed = pack_training([row], llava64.pad)
-    losses = question_losses(llava64.head, llava64.hidden(packed, None), packed)
-    torch.testing.assert_close(losses[0], plain.question_losses(llava64, row, None), rtol=TOLERANCE, atol=0)
+    row = [mllm64.prompter.trained(q.prompt, q.answer, image=False) for q in questions]
+    packed = pack_training([row], mllm64.pad)
+    losses = question_losses(mllm64.head, mllm64.hidden(packed, None), packed)
+    torch.testing.assert_close(losses[0], plain.question_losses(mllm64, row, None), rtol=TOLERANCE, atol=0)
 
 
-def test_option_trees_score_as_one_row_per_option(llava64: Llava, small_benchmark: Benchmark):
+def test_option_trees_score_as_one_row_per_option(mllm64: Mllm, small_benchmark: Benchmark):
     questions = small_benchmark.select(role="eval", modality="vqa", task="classification")
     paths = list(dict.fromkeys(q.image for q in questions))[:2]
     rows = [
-        [llava64.prompter.scored(q.prompt, q.options, image=True) for q in questions if q.image == path]
+        [mllm64.prompter.scored(q.prompt, q.options, image=True) for q in questions if q.image == path]
         for path in paths
     ]
     rows[1] = rows[1][:4]
-    pixels = ImageBank(llava64, small_benchmark).pixels(paths).double()
+    pixels = ImageBank(mllm64, small_benchmark).pixels(paths).double()
     with torch.no_grad():
-        packed = pack_options(rows, llava64.pad)
-        scores = option_scores(llava64.head, llava64.hidden(packed, llava64.features(pixels)), packed)
+        packed = pack_options(rows, mllm64.pad)
+        scores = option_scores(mllm64.head, mllm64.hidden(packed, mllm64.features(pixels)), packed)
         for i, (row, image) in enumerate(zip(rows, pixels, strict=True)):
-            expected = torch.tensor(plain.option_scores(llava64, row, image), dtype=torch.float64)
+            expected = torch.tensor(plain.option_scores(mllm64, row, image), dtype=torch.float64)
             torch.testing.assert_close(scores[i, : len(row)], expected, rtol=TOLERANCE, atol=0)
 
 
-def test_missing_options_score_minus_infinity(llava: Llava):
-    rendered = [llava.prompter.scored("Who?", options, image=False) for options in (["a b", "c"], ["x", "y z", "w"])]
-    packed = pack_options([rendered], llava.pad)
+def test_missing_options_score_minus_infinity(mllm: Mllm):
+    rendered = [mllm.prompter.scored("Who?", options, image=False) for options in (["a b", "c"], ["x", "y z", "w"])]
+    packed = pack_options([rendered], mllm.pad)
     with torch.no_grad():
-        scores = option_scores(llava.head, llava.hidden(packed, None), packed)
+        scores = option_scores(mllm.head, mllm.hidden(packed, None), packed)
     assert torch.isfinite(scores[0, 1]).all()
     assert torch.isneginf(scores[0, 0, 2])
 
@@ -111,16 +111,14 @@ def test_layout_places_every_token_once_and_shows_only_its_own_past(lengths: lis
 
 
 @pytest.mark.parametrize("order", [[2, 0, 1], [1, 2, 0]])
-def test_the_order_of_questions_and_images_does_not_matter(
-    llava64: Llava, small_benchmark: Benchmark, order: list[int]
-):
-    paths, rows = _rows(llava64, small_benchmark, images=3)
-    pixels = ImageBank(llava64, small_benchmark).pixels(paths).double()
+def test_the_order_of_questions_and_images_does_not_matter(mllm64: Mllm, small_benchmark: Benchmark, order: list[int]):
+    paths, rows = _rows(mllm64, small_benchmark, images=3)
+    pixels = ImageBank(mllm64, small_benchmark).pixels(paths).double()
 
     def losses(images: list[int], reverse: bool) -> list[torch.Tensor]:
         chosen = [rows[i][::-1] if reverse else rows[i] for i in images]
-        packed = pack_training(chosen, llava64.pad)
-        found = question_losses(llava64.head, llava64.hidden(packed, llava64.features(pixels[images])), packed)
+        packed = pack_training(chosen, mllm64.pad)
+        found = question_losses(mllm64.head, mllm64.hidden(packed, mllm64.features(pixels[images])), packed)
         return [f[: len(c)].flip(0) if reverse else f[: len(c)] for f, c in zip(found, chosen, strict=True)]
 
     straight, turned = losses([0, 1, 2], reverse=False), losses(order, reverse=True)

@@ -36,6 +36,17 @@ def test_scored_options_share_the_prompt_and_have_no_end():
     ]
 
 
+def test_an_answer_ends_with_eos_where_the_template_goes_on_behind_it(fresh):
+    qwen = fresh["qwen2_vl"]
+    rendered = qwen.prompter.trained("Which pet?", "guide dog", image=True)
+    shown = f"<|vision_start|>{'<|image_pad|>' * 16}<|vision_end|>"
+    told = f"<|im_start|>user\n{shown}Which pet?<|im_end|>\n<|im_start|>assistant\n"
+    assert qwen.tokenizer.decode(list(rendered.prompt)) == told
+    assert qwen.tokenizer.decode(list(rendered.answers[0])) == " guide dog<|im_end|>"
+    scored = qwen.prompter.scored("Which pet?", ["cat", "guide dog"], image=False)
+    assert [qwen.tokenizer.decode(list(ids)) for ids in scored.answers] == [" cat", " guide dog"]
+
+
 def test_what_is_asked_is_the_prompt_that_generation_starts_from():
     assert decode(PROMPTER.asked("Which pet?", image=False)) == "<s>USER: Which pet? ASSISTANT:"
 

@@ -12,8 +12,8 @@ from unsee.unlearning.references import reference_features
 
 
 @pytest.fixture
-def llava(llava64):
-    return see_in_float64(llava64)
+def mllm(mllm64):
+    return see_in_float64(mllm64)
 
 
 @pytest.fixture
@@ -22,8 +22,8 @@ def people(small_benchmark):
 
 
 @pytest.fixture
-def portraits(llava, small_benchmark, people):
-    return Portraits(llava, ImageBank(llava, small_benchmark), small_benchmark, people)
+def portraits(mllm, small_benchmark, people):
+    return Portraits(mllm, ImageBank(mllm, small_benchmark), small_benchmark, people)
 
 
 def relative(found, expected):
@@ -31,43 +31,43 @@ def relative(found, expected):
 
 
 @pytest.mark.parametrize("start", [0, 2, 4])
-def test_features_through_cached_layers_equal_the_live_forward(llava, portraits, start):
-    source = FrozenPrefix(llava, portraits.bank.pixels, start)
+def test_features_through_cached_layers_equal_the_live_forward(mllm, portraits, start):
+    source = FrozenPrefix(mllm, portraits.bank.pixels, start)
     images = portraits.keys
     source.fill(images, batch=4)
-    expected = llava.features(portraits.bank.pixels(images[1:3]))
+    expected = mllm.features(portraits.bank.pixels(images[1:3]))
     assert relative(source.features(images[1:3]), expected) <= 1e-12
 
 
-def test_features_follow_the_layers_that_are_tuned(llava, portraits):
-    source = FrozenPrefix(llava, portraits.bank.pixels, 2)
+def test_features_follow_the_layers_that_are_tuned(mllm, portraits):
+    source = FrozenPrefix(mllm, portraits.bank.pixels, 2)
     source.fill(portraits.keys, batch=4)
     before = source.features(portraits.keys[:1])
     with torch.no_grad():
-        llava.tower_mlps()[2].outgoing.weight.mul_(1.5)
+        mllm.tower_mlps()[2].outgoing.weight.mul_(1.5)
     after = source.features(portraits.keys[:1])
-    assert relative(after, llava.features(portraits.bank.pixels(portraits.keys[:1]))) <= 1e-12
+    assert relative(after, mllm.features(portraits.bank.pixels(portraits.keys[:1]))) <= 1e-12
     assert relative(after, before) > 1e-3
 
 
-def test_the_teacher_s_features_are_the_model_s_at_that_time_and_stay(llava, portraits):
-    live = llava.features(portraits.bank.pixels(portraits.keys)).detach()
+def test_the_teacher_s_features_are_the_model_s_at_that_time_and_stay(mllm, portraits):
+    live = mllm.features(portraits.bank.pixels(portraits.keys)).detach()
     teacher = reference_features(portraits)
     with torch.no_grad():
-        llava.tower_mlps()[3].outgoing.weight.zero_()
+        mllm.tower_mlps()[3].outgoing.weight.zero_()
     assert list(teacher) == portraits.keys
     assert relative(torch.stack(list(teacher.values())), live) <= 1e-12
     assert not any(features.requires_grad for features in teacher.values())
 
 
-def test_images_are_cached_once(llava, portraits):
+def test_images_are_cached_once(mllm, portraits):
     seen = []
 
     def pixels(images):
         seen.extend(images)
         return portraits.bank.pixels(images)
 
-    source = FrozenPrefix(llava, pixels, 2)
+    source = FrozenPrefix(mllm, pixels, 2)
     source.fill(portraits.keys[:4], batch=3)
     source.fill(portraits.keys, batch=3)
     assert seen == portraits.keys
@@ -84,7 +84,7 @@ def test_portraits_are_the_people_s_training_images_with_all_their_training_ques
     assert not heldout & set(portraits.keys)
 
 
-def test_losses_and_token_counts_equal_the_plain_ones(llava, portraits):
+def test_losses_and_token_counts_equal_the_plain_ones(mllm, portraits):
     portraits.rows = {image: rows[: 2 + i] for i, (image, rows) in enumerate(portraits.rows.items())}
     images = portraits.keys[:2]
     with torch.no_grad():
@@ -92,7 +92,7 @@ def test_losses_and_token_counts_equal_the_plain_ones(llava, portraits):
         outputs = portraits.forward(images)
         for i, image in enumerate(images):
             rows = portraits.rows[image]
-            expected = plain.question_losses(llava, rows, pixels[i])
+            expected = plain.question_losses(mllm, rows, pixels[i])
             torch.testing.assert_close(outputs.losses[i, : len(rows)], expected, rtol=1e-8, atol=0)
             assert answer_tokens(outputs.packed)[i, : len(rows)].tolist() == [len(row.answers[0]) for row in rows]
     assert outputs.weights.tolist() == [[1, 1, 0], [1, 1, 1]]

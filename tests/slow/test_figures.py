@@ -10,7 +10,7 @@ import pytest
 
 from unsee.settings import load_settings
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(4 * 3600)]
+pytestmark = [pytest.mark.slow, pytest.mark.figures, pytest.mark.timeout(4 * 3600)]
 
 MEASURE = Path(__file__).parents[2] / "docs" / "measure.py"
 FORGET, RETAIN, REALWORLD = (f"{split}/vqa/heldout_accuracy" for split in ("forget", "retain", "realworld"))

@@ -9,16 +9,16 @@ from unsee.mllm.families import only_tunable
 from unsee.mllm.rows import ImageBank, Portraits
 from unsee.settings import ThresholdSettings
 from unsee.statistics.fisher import diagonal_fisher
-from unsee.steps.collect_statistics import linear_layers
+from unsee.steps.collect_statistics import visual_layers
 from unsee.unlearning.saliency import saliency_mask
 
 
 @pytest.fixture
-def portraits(llava64, small_benchmark):
+def portraits(mllm64, small_benchmark):
     """Three portraits with 2, 3 and 4 questions."""
-    llava = see_in_float64(llava64)
+    mllm = see_in_float64(mllm64)
     people = list(small_benchmark.entities)[:1]
-    found = Portraits(llava, ImageBank(llava, small_benchmark), small_benchmark, people)
+    found = Portraits(mllm, ImageBank(mllm, small_benchmark), small_benchmark, people)
     found.rows = {image: rows[: 2 + i] for i, (image, rows) in enumerate(list(found.rows.items())[:3])}
     return found
 
@@ -32,7 +32,7 @@ def measure(portraits, unit, batches):
         return outputs.losses, outputs.weights
 
     losses = [lambda chunk=chunk: forward(chunk) for chunk in batches]
-    return diagonal_fisher(linear_layers(mllm), losses, unit)
+    return diagonal_fisher(visual_layers(mllm), losses, unit)
 
 
 def plain_fisher(portraits, unit):
@@ -67,26 +67,26 @@ def test_how_images_are_batched_does_not_matter(portraits):
         torch.testing.assert_close(fisher, three[name], rtol=1e-9, atol=0)
 
 
-def test_a_half_precision_model_is_measured_in_float32(llava, small_benchmark):
+def test_a_half_precision_model_is_measured_in_float32(mllm, small_benchmark):
     person = next(iter(small_benchmark.entities))
-    portraits = Portraits(llava, ImageBank(llava, small_benchmark), small_benchmark, [person])
-    llava.model.to(torch.bfloat16)
+    portraits = Portraits(mllm, ImageBank(mllm, small_benchmark), small_benchmark, [person])
+    mllm.model.to(torch.bfloat16)
     images = portraits.keys[:1]
-    only_tunable(llava.model, llava.visual_parameters(None))
+    only_tunable(mllm.model, mllm.visual_parameters(None))
 
     def forward():
         outputs = portraits.forward(images)
         return outputs.losses, outputs.weights
 
-    fisher = diagonal_fisher(linear_layers(llava), [forward], "image")
+    fisher = diagonal_fisher(visual_layers(mllm), [forward], "image")
     assert {tensor.dtype for tensor in fisher.values()} == {torch.float32}
 
 
-def test_questions_by_name_have_no_gradient_in_tower_and_projector(llava, small_benchmark):
+def test_questions_by_name_have_no_gradient_in_tower_and_projector(mllm, small_benchmark):
     questions = small_benchmark.select(role="train", modality="qa")[:5]
-    row = [llava.prompter.trained(q.prompt, q.answer, image=False) for q in questions]
-    visual = llava.visual_parameters(None)
-    loss = plain.question_losses(llava, row, None).mean()
+    row = [mllm.prompter.trained(q.prompt, q.answer, image=False) for q in questions]
+    visual = mllm.visual_parameters(None)
+    loss = plain.question_losses(mllm, row, None).mean()
     assert torch.autograd.grad(loss, list(visual.values()), allow_unused=True) == (None,) * len(visual)
 
 

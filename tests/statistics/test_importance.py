@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from unlearning_work import activations_of
 
+from unsee.bench import plain
 from unsee.mllm.rows import ImageBank
 from unsee.pruning import choose_neurons
 from unsee.settings import PruneSettings
@@ -19,41 +21,39 @@ def images_of(benchmark, count):
     return list(dict.fromkeys(q.image for q in benchmark.select(role="train", modality="vqa")))[:count]
 
 
-def plain_importance(llava, pixels):
+def plain_importance(mllm, pixels):
     """One image at a time, |activation| read from output hooks on the activation functions."""
-    tower = llava.model.model.vision_tower
     sums = {}
 
     def watch(layer):
         def hook(_module, _inputs, output):
-            sums[layer] = sums.get(layer, 0) + output[0].double().abs().mean(dim=0)
+            sums[layer] = sums.get(layer, 0) + output.flatten(0, -2).double().abs().mean(dim=0)
 
         return hook
 
-    layers = list(tower.encoder.layers)
-    hooks = [layer.mlp.activation_fn.register_forward_hook(watch(i)) for i, layer in enumerate(layers)]
+    hooks = [activation.register_forward_hook(watch(i)) for i, activation in enumerate(activations_of(mllm))]
     with torch.no_grad():
         for image in pixels:
-            tower(pixel_values=image[None])
+            plain.features(mllm, image[None])
     for hook in hooks:
         hook.remove()
     return {layer: total / len(pixels) for layer, total in sums.items()}
 
 
 @pytest.mark.parametrize("batch", [1, 3, 8])
-def test_eq_6_is_the_mean_over_images_of_the_mean_over_tokens_of_absolute_activations(llava, small_benchmark, batch):
-    bank, images = ImageBank(llava, small_benchmark), images_of(small_benchmark, 7)
-    found = mean_absolute_activation(llava, bank.pixels, images, batch)
-    expected = plain_importance(llava, bank.pixels(images))
+def test_eq_6_is_the_mean_over_images_of_the_mean_over_tokens_of_absolute_activations(mllm, small_benchmark, batch):
+    bank, images = ImageBank(mllm, small_benchmark), images_of(small_benchmark, 7)
+    found = mean_absolute_activation(mllm, bank.pixels, images, batch)
+    expected = plain_importance(mllm, bank.pixels(images))
     assert found.keys() == expected.keys() == {0, 1, 2, 3}
     for layer, importance in found.items():
         torch.testing.assert_close(importance.double(), expected[layer], rtol=1e-5, atol=1e-8)
 
 
-def test_measuring_leaves_no_hooks_behind(llava, small_benchmark):
-    bank, images = ImageBank(llava, small_benchmark), images_of(small_benchmark, 2)
-    mean_absolute_activation(llava, bank.pixels, images, 2)
-    assert all(not mlp.outgoing._forward_pre_hooks for mlp in llava.tower_mlps())
+def test_measuring_leaves_no_hooks_behind(mllm, small_benchmark):
+    bank, images = ImageBank(mllm, small_benchmark), images_of(small_benchmark, 2)
+    mean_absolute_activation(mllm, bank.pixels, images, 2)
+    assert all(not mlp.outgoing._forward_pre_hooks for mlp in mllm.tower_mlps())
 
 
 def test_eq_7_divides_by_the_sum_of_the_other_sets():

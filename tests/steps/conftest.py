@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from unsee.mllm import checkpoint
 from unsee.settings import Settings, load_settings
 from unsee.steps import (
     build_retrained,
@@ -73,10 +74,16 @@ def tiny_settings(tmp_path_factory):
     return load_settings("embedded", config=config)
 
 
-@pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory, small_benchmark, tiny_settings):
-    """prepare → vanilla → retrained → statistics → prune → unlearn → evaluate → relearn."""
+@pytest.fixture(scope="session", params=["llava", "qwen2_vl"])
+def tiny_run(request, tmp_path_factory, small_benchmark, tiny_settings, fresh):
+    """prepare → vanilla → retrained → statistics → prune → unlearn → evaluate → relearn, from the shipped base or a
+    fresh Qwen2-VL."""
     settings = tiny_settings
+    if request.param == "qwen2_vl":
+        base = tmp_path_factory.mktemp("base")
+        checkpoint.save_full(fresh["qwen2_vl"], base)
+        vanilla = settings.vanilla.model_copy(update={"base": str(base)})
+        settings = settings.model_copy(update={"vanilla": vanilla})
     run = TinyRun(tmp_path_factory.mktemp("run"), settings, {}, {})
     benchmark, everybody = run["benchmark"], []
     run.step("benchmark", prepare_benchmark.run, small_benchmark.directory)

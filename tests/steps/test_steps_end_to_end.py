@@ -11,10 +11,12 @@ from safetensors.torch import load_file
 from unsee.benchmark import schema
 from unsee.errors import UserError
 from unsee.mllm import checkpoint
+from unsee.settings import UnlearnSettings
 from unsee.steps import evaluate, prepare_benchmark, relearn_attack, unlearn
 from unsee.storage import artifact
 from unsee.tracking import NoTracker
 from unsee.training import CHECKPOINTS
+from unsee.unlearning.method import settings_of
 
 KINDS = {
     "benchmark": "benchmark", "vanilla": "model", "retrained": "model", "statistics": "statistics",
@@ -140,9 +142,9 @@ def test_only_salient_weights_moved_and_pruned_neurons_are_zero(tiny_run, vanill
         assert not mlp.incoming[0].bias[gone].any()
         assert not mlp.outgoing.weight[:, gone].any()
     told = read_json(tiny_run["unlearned"] / "mask.json")["tensors"]
-    before = vanilla.visual_parameters(2)
+    before, projector = vanilla.visual_parameters(2), set(unlearned.projector.parameters())
     for name, tensor in unlearned.visual_parameters(2).items():
-        if "multi_modal_projector" in name:
+        if tensor in projector:
             moved = int((tensor != before[name]).sum())
             assert 0 < moved <= told[name]["kept"], name
 
@@ -230,6 +232,16 @@ def test_a_step_run_again_writes_the_same_bytes(tiny_run, tmp_path):
     first, again = (artifact.read(path, "model").files for path in (tiny_run["unlearned"], tmp_path / "again"))
     assert again["delta.safetensors"] == first["delta.safetensors"]
     assert again["history.json"] == first["history.json"]
+
+
+def test_a_method_of_full_scope_changes_tower_projector_and_llm(tiny_run, vanilla, tmp_path):
+    common = tiny_run.settings.unlearn.model_dump(include=set(UnlearnSettings.model_fields))
+    settings = settings_of({**common, "method": "npo_retain", "scope": "full", "versions": 1})
+    unlearn_again(tiny_run, tmp_path / "out", NoTracker(), settings)
+    changed = set(read_json(tmp_path / "out" / "delta.json")["changed"])
+    assert len(read_json(tmp_path / "out" / "history.json")) == 2
+    llm = {f"model.language_model.layers.{n}" for n, _ in vanilla.language_model.layers.named_parameters()}
+    assert {*vanilla.visual_parameters(None), *llm} <= changed
 
 
 class Failing(NoTracker):

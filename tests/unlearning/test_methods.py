@@ -1,16 +1,16 @@
 """Every method's losses and one update against a few lines on transformers' stock forward, in float64."""
 
-import copy
 from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from float64_pixels import see_in_float64
+from unlearning_work import copy_of
 
+from unsee.bench import plain
 from unsee.errors import UserError
 from unsee.mllm import checkpoint
-from unsee.mllm.families import Llava
 from unsee.tracking import NoTracker
 from unsee.training import Checkpoints
 from unsee.unlearning import method as methods
@@ -22,13 +22,17 @@ ALL = {"batch_forget_images": 3, "batch_retain_images": 3, "batch_people": 1, "c
 INSTRUCTION = "You do not know who this is."
 
 
-def copy_of(llava):
-    return Llava(copy.deepcopy(llava.model), llava.tokenizer, llava.image_processor)
+EACH_FAMILY = pytest.mark.parametrize("family", ["llava", "qwen2_vl"])
 
 
 @pytest.fixture
-def vanilla(llava64):
-    return see_in_float64(llava64)
+def family():
+    return "llava"
+
+
+@pytest.fixture
+def vanilla(mllm64):
+    return see_in_float64(mllm64)
 
 
 @pytest.fixture
@@ -36,28 +40,28 @@ def student(vanilla):
     return copy_of(vanilla)
 
 
-def disturb(llava):
+def disturb(mllm):
     """Move away from vanilla, as some steps of training would."""
     generator = torch.Generator().manual_seed(9)
     with torch.no_grad():
-        for parameter in llava.model.parameters():
+        for parameter in mllm.model.parameters():
             parameter += 0.02 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
 
 
-def stock_logs(llava, rendered, pixels):
+def stock_logs(mllm, rendered, pixels):
     """log p of every token at the answer tokens of one question [T, V], by the stock forward on a row of its own."""
     ids = torch.tensor([rendered.prompt + rendered.answers[0]])
-    pixels = None if pixels is None else pixels[None]
-    logits = llava.model(input_ids=ids, pixel_values=pixels, use_cache=False).logits[0]
+    inputs = mllm.model_inputs(ids, None if pixels is None else pixels[None])
+    logits = mllm.model(**inputs, use_cache=False).logits[0]
     return logits[len(rendered.prompt) - 1 : -1].log_softmax(dim=-1)
 
 
-def mean_over(rows, of, llava, pixels_of):
+def mean_over(rows, of, mllm, pixels_of):
     """Mean over questions, then rows, of `of(log-probabilities [T, V], answer ids [T])`."""
     means = []
     for key, questions in rows.rows.items():
         pixels = pixels_of(key) if rows.see else None
-        values = [of(stock_logs(llava, q, pixels), torch.tensor(q.answers[0]), key, q) for q in questions]
+        values = [of(stock_logs(mllm, q, pixels), torch.tensor(q.answers[0]), key, q) for q in questions]
         means.append(torch.stack(values).mean())
     return torch.stack(means).mean()
 
@@ -133,6 +137,7 @@ def gradients_of(total, parameters):
     return dict(zip(parameters, found, strict=True))
 
 
+@EACH_FAMILY
 @pytest.mark.parametrize("name", FORMULAS)
 def test_losses_and_gradients_are_those_of_the_formula(vanilla, student, make_work, name):
     changes, forgetting, preserving = FORMULAS[name]
@@ -148,6 +153,7 @@ def test_losses_and_gradients_are_those_of_the_formula(vanilla, student, make_wo
     assert_gradients(unlearning, gradients_of(forget + preserve, unlearning.parameters))
 
 
+@EACH_FAMILY
 def test_mmunlearner_masks_the_ascent_by_the_fisher_ratio_of_every_named_parameter(vanilla, student, make_work):
     work = make_work(student, "mmunlearner", questions=2, **ALL, mask={"fraction": 0.3}, alpha=2.0)
     unlearning = together(work)
@@ -268,6 +274,7 @@ def test_retraining_takes_the_retrained_model_s_weights(vanilla, student, make_w
         together(replace(work, retrained=None))
 
 
+@EACH_FAMILY
 def test_manu_s_measures_are_those_of_the_stock_forward(student, make_work):
     rows = make_work(student, "manu", questions=2, **ALL).forget
     mlps = student.tower_mlps()
@@ -278,8 +285,8 @@ def test_manu_s_measures_are_those_of_the_stock_forward(student, make_work):
         expected = torch.zeros_like(found[mlp.layer])
         for key in rows.keys:
             seen.clear()
-            student.model.get_image_features(pixel_values=rows.bank.pixels([key]))
-            z = seen[mlp.layer][0]
+            plain.features(student, rows.bank.pixels([key]))
+            z = seen[mlp.layer].flatten(0, -2)
             share = (z > 0).to(z.dtype).mean(dim=0)
             expected += torch.stack([z.abs().mean(0), share, z.var(0, unbiased=False), z.pow(2).mean(0).sqrt()])
         torch.testing.assert_close(found[mlp.layer], (expected / len(rows.keys)).detach())
@@ -287,6 +294,7 @@ def test_manu_s_measures_are_those_of_the_stock_forward(student, make_work):
         hook.remove()
 
 
+@EACH_FAMILY
 def test_manu_prunes_the_asked_share_of_tower_and_llm_neurons_and_trains_nothing(student, make_work):
     work = make_work(student, "manu", questions=2, **ALL, fraction=0.1, layers=2)
     before = {name: tensor.clone() for name, tensor in student.model.state_dict().items()}
@@ -307,10 +315,10 @@ ORDERS = ("prune_then_mask", "mask_then_prune", "parallel", "never")
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_the_orders_of_pruning_and_masked_fine_tuning(llava, make, order):
-    started = copy_of(llava)
-    work = make(llava, order=order, epochs=2)
-    mlp = llava.tower_mlps()[3]
+def test_the_orders_of_pruning_and_masked_fine_tuning(mllm, make, order):
+    started = copy_of(mllm)
+    work = make(mllm, order=order, epochs=2)
+    mlp = mllm.tower_mlps()[3]
     assert bool(mlp.outgoing.weight[:, [2, 300]].any()) == (order != "prune_then_mask")
     work.run()
     weight, vanilla = mlp.outgoing.weight[:, [2, 300]], started.tower_mlps()[3].outgoing.weight[:, [2, 300]]
@@ -321,12 +329,12 @@ def test_the_orders_of_pruning_and_masked_fine_tuning(llava, make, order):
     elif order == "parallel":
         assert 0 < weight.abs().max() < 0.1 < vanilla.abs().max()
     else:
-        gone = torch.cat([(m.outgoing.weight == 0).all(dim=0) for m in llava.tower_mlps(2)])
+        gone = torch.cat([(m.outgoing.weight == 0).all(dim=0) for m in mllm.tower_mlps(2)])
         assert float(gone.float().mean()) == pytest.approx(0.1, abs=0.01)
 
 
-def test_without_beta_there_is_no_teacher_and_without_mask_none(llava, make):
-    work = make(llava, beta=0.0, mask=None)
+def test_without_beta_there_is_no_teacher_and_without_mask_none(mllm, make):
+    work = make(mllm, beta=0.0, mask=None)
     assert [term.name for term in work.terms[0]] == ["forget", "retain"]
     assert work.mask is None
 

@@ -1,17 +1,16 @@
 """The unlearning trainer on a real small model: masked gradients, AdamW, what never moves, and resuming."""
 
-import copy
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from float64_pixels import see_in_float64
+from unlearning_work import copy_of
 from unlearning_work import settings as settings_with
 
 from unsee.bench import plain
 from unsee.errors import TrainingFailure, UserError
-from unsee.mllm.families import Llava
 from unsee.mllm.rows import Rows, blended
 from unsee.tracking import NoTracker
 from unsee.training import Checkpoints
@@ -24,20 +23,20 @@ WARMUP = 10
 ALPHA, BETA = 1.25, 0.3
 
 
-def plain_loss(llava, portraits, images):
+def plain_loss(mllm, portraits, images):
     """Stock forward, one row per question: mean over questions, then images."""
     pixels = portraits.bank.pixels(images)
-    losses = [plain.question_losses(llava, portraits.rows[i], p).mean() for i, p in zip(images, pixels, strict=True)]
+    losses = [plain.question_losses(mllm, portraits.rows[i], p).mean() for i, p in zip(images, pixels, strict=True)]
     return torch.stack(losses).mean()
 
 
-def plain_features(llava, portraits, images):
-    return llava.model.get_image_features(pixel_values=portraits.bank.pixels(images)).pooler_output
+def plain_features(mllm, portraits, images):
+    return plain.features(mllm, portraits.bank.pixels(images))
 
 
-def plain_vkd(llava, vanilla, portraits, images):
+def plain_vkd(mllm, vanilla, portraits, images):
     """Eq. 4 with a live teacher."""
-    student = plain_features(llava, portraits, images)
+    student = plain_features(mllm, portraits, images)
     with torch.no_grad():
         teacher = plain_features(vanilla, portraits, images)
     return sum((s - t).pow(2).sum() / t.pow(2).sum() for s, t in zip(student, teacher, strict=True)) / len(images)
@@ -50,10 +49,10 @@ def clipped(gradients, largest):
 
 def reference_gradients(work, unlearning, vanilla):
     """Eq. 5 by hand: clip(keep(m (.) -alpha grad L_f)) + clip(keep(grad(L_r + beta L_VKD)))."""
-    llava, parameters = work.mllm, dict(unlearning.parameters)
-    forget = -ALPHA * plain_loss(llava, work.forget, work.forget.keys)
-    preserve = plain_loss(llava, work.retain, work.retain.keys)
-    preserve = preserve + BETA * plain_vkd(llava, vanilla, work.retain, work.retain.keys)
+    mllm, parameters = work.mllm, dict(unlearning.parameters)
+    forget = -ALPHA * plain_loss(mllm, work.forget, work.forget.keys)
+    preserve = plain_loss(mllm, work.retain, work.retain.keys)
+    preserve = preserve + BETA * plain_vkd(mllm, vanilla, work.retain, work.retain.keys)
     found = []
     for loss, masked in ((forget, True), (preserve, work.settings.mask_on == "update")):
         gradients = dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True))
@@ -66,12 +65,12 @@ def reference_gradients(work, unlearning, vanilla):
 
 
 @pytest.mark.parametrize(("mask_on", "micro"), [("forget_gradient", 8), ("update", 2)])
-def test_two_updates_equal_adamw_by_hand_on_the_plain_losses(llava64, make_work, make, mask_on, micro):
-    llava = see_in_float64(llava64)
-    vanilla = copy_of(llava)
+def test_two_updates_equal_adamw_by_hand_on_the_plain_losses(mllm64, make_work, make, mask_on, micro):
+    mllm = see_in_float64(mllm64)
+    vanilla = copy_of(mllm)
     everything = {"batch_forget_images": 3, "batch_retain_images": 3, "epochs": 2}  # the order does not matter then
     changes = {"mask_on": mask_on, "micro_batch_images": micro, **everything}
-    work, unlearning = make_work(llava, **changes), make(llava, **changes)
+    work, unlearning = make_work(mllm, **changes), make(mllm, **changes)
     started = {name: p.detach().clone() for name, p in unlearning.parameters.items()}
 
     moments = {name: [torch.zeros_like(p), torch.zeros_like(p)] for name, p in started.items()}
@@ -122,10 +121,6 @@ def run_linear(unlearning, forget_scale):
     unlearning = replace(unlearning, terms=[linear_terms(unlearning, forget_scale)])
     unlearning.run()
     return unlearning
-
-
-def copy_of(llava):
-    return Llava(copy.deepcopy(llava.model), llava.tokenizer, llava.image_processor)
 
 
 def test_non_salient_weights_receive_no_forget_update_through_momentum_decay_or_clipping(llava, make):
@@ -288,7 +283,7 @@ def test_each_version_is_distilled_from_a_teacher_of_its_own(llava, make):
 
 
 def test_distillation_on_blends_equals_a_live_teacher_on_the_same_pixels(llava, make_work):
-    vanilla = copy.deepcopy(llava)
+    vanilla = copy_of(llava)
     work = make_work(llava, beta=BETA, blends=3)
     (vkd,) = [t for t in Unlearning.of(work, Checkpoints(), NoTracker()).terms[0] if t.name == "vkd"]
     assert (vkd.weight, vkd.rows.batch) == (BETA, 3)

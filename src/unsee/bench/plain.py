@@ -21,7 +21,12 @@ def _forward(mllm: Mllm, sequences: Sequence[tuple[int, ...]], pixels: Tensor | 
     longest = max(map(len, sequences))
     ids = torch.tensor([row + (mllm.pad,) * (longest - len(row)) for row in sequences])
     mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in sequences])
-    return mllm.model(input_ids=ids, attention_mask=mask, pixel_values=pixels, use_cache=False)
+    return mllm.model(**mllm.model_inputs(ids, pixels), attention_mask=mask, use_cache=False)
+
+
+def features(mllm: Mllm, pixels: Tensor) -> Tensor:
+    """Projector output [B, N, D] from pixels [B, 3, H, W]."""
+    return torch.stack(list(mllm.model.get_image_features(**mllm.image_inputs(pixels)).pooler_output))
 
 
 def answer_log_probabilities(

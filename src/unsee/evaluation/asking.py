@@ -13,7 +13,7 @@ from unsee.benchmark.schema import Question
 from unsee.errors import TrainingFailure
 from unsee.evaluation.parsing import LETTERS
 from unsee.mllm.families import Mllm
-from unsee.mllm.packing import option_scores, pack_options
+from unsee.mllm.packing import option_scores, pack_options, text_start
 from unsee.mllm.prompts import Rendered, common_prefix
 from unsee.mllm.rows import ImageBank
 
@@ -129,16 +129,18 @@ class Examiner:
         """The prefix once per row, its cache shared by the row's questions, then token by token."""
         flat = [ids for row in prompts for ids in row]
         shared = min(common_prefix(flat), min(map(len, flat)) - 1)
-        cache = self._prefix_cache(torch.tensor(flat[0][:shared]), len(prompts), features)
+        prefix = torch.tensor(flat[0][:shared])
+        cache = self._prefix_cache(prefix, len(prompts), features)
         cache.batch_select_indices(torch.tensor([i for i, row in enumerate(prompts) for _ in row]))
         tails = [ids[shared:] for ids in flat]
         width = max(map(len, tails))
         ids = torch.tensor([(self.mllm.pad,) * (width - len(tail)) + tail for tail in tails])
         mask = torch.tensor([[1] * shared + [0] * (width - len(tail)) + [1] * len(tail) for tail in tails])
+        shift = text_start(self.mllm.positions(prefix)) - shared
         done = torch.zeros(len(flat), dtype=torch.bool)
         written: list[Tensor] = []
         while len(written) < longest and not bool(done.all()):
-            positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+            positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :] + shift
             output = self.mllm.language_model(
                 input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
             )
@@ -152,8 +154,9 @@ class Examiner:
 
     def _prefix_cache(self, prefix: Tensor, rows: int, features: Tensor | None) -> DynamicCache:
         inputs = self.mllm.prefix_embeddings(prefix, rows, features)
+        positions = self.mllm.positions(prefix).unsqueeze(-2)
         cache = DynamicCache(config=self.mllm.language_model.config)
-        self.mllm.language_model(inputs_embeds=inputs, past_key_values=cache, use_cache=True)
+        self.mllm.language_model(inputs_embeds=inputs, position_ids=positions, past_key_values=cache, use_cache=True)
         return cache
 
 

@@ -6,12 +6,12 @@ features of random faces. Phase 2 teaches the whole model to answer about such f
 """
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,13 +21,16 @@ from torch import Tensor, nn
 from unsee.benchmark.embedded import generate_realworld
 from unsee.benchmark.portraits import FEATURES, SHAPES, Face, draw_view, random_face
 from unsee.errors import UserError
-from unsee.mllm import checkpoint, embedded
-from unsee.mllm.families import Llava, set_compute
+from unsee.mllm import checkpoint, embedded, embedded_qwen2_vl
+from unsee.mllm.families import Mllm, set_compute
 from unsee.mllm.finetune import Finetuning, TrainingRows, augment
 from unsee.settings import FinetuneSettings
 from unsee.storage.artifact import write_json
 from unsee.training import Optimisation, Training, clip
 
+Family = Literal["llava", "qwen2_vl"]
+MAKE: Mapping[Family, Callable[[int], Mllm]] = {"llava": embedded.make, "qwen2_vl": embedded_qwen2_vl.make}
+"""A freshly initialised embedded model of each family, from a seed."""
 SEED = 0
 FACES = 8000
 TOWER_STEPS = 1000
@@ -49,14 +52,14 @@ class GenericFaces:
     faces: list[Face]
 
     @classmethod
-    def draw(cls, mllm: Llava, count: int) -> "GenericFaces":
+    def draw(cls, mllm: Mllm, count: int) -> "GenericFaces":
         rng = np.random.default_rng(SEED)
         faces = [random_face(rng) for _ in range(count)]
         return cls(mllm.pixels([draw_view(face, rng) for face in faces]), faces)
 
 
-def build(out: Path) -> None:
-    """Train the base model from scratch (about six minutes on two cores) and save it to `out`.
+def build(out: Path, family: Family = "llava") -> None:
+    """Train a base model from scratch (about six minutes on two cores) and save it to `out`.
 
     `build.json` beside the weights says on what they were trained: the same gives the same bits again.
 
@@ -66,7 +69,7 @@ def build(out: Path) -> None:
     out = out.resolve()
     _require_replaceable(out)
     set_compute(THREADS)
-    mllm = embedded.make(SEED)
+    mllm = MAKE[family](SEED)
     faces = GenericFaces.draw(mllm, FACES)
     _train_tower(mllm, faces)
     _train_whole(mllm, faces)
@@ -82,7 +85,7 @@ def _require_replaceable(out: Path) -> None:
         )
 
 
-def _save(mllm: Llava, out: Path) -> None:
+def _save(mllm: Mllm, out: Path) -> None:
     """Write beside `out`, then take its place: what was there stays until the new model is whole."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
@@ -127,7 +130,7 @@ def _optimise(
     Training(parameters, gradients, rule, what).run()
 
 
-def _train_tower(mllm: Llava, faces: GenericFaces) -> None:
+def _train_tower(mllm: Mllm, faces: GenericFaces) -> None:
     """Linear heads on the mean patch of the tower's output tell every feature and shape of a random face."""
     sizes = [len(values) for values in FEATURES.values()]
     head = nn.Linear(embedded.WIDTH, sum(sizes) + len(SHAPES))
@@ -137,15 +140,15 @@ def _train_tower(mllm: Llava, faces: GenericFaces) -> None:
     def loss(rng: np.random.Generator) -> Tensor:
         chosen = torch.from_numpy(rng.integers(0, len(labels), BATCH))
         hidden = mllm.run_layers(mllm.embed(augment(faces.pixels[chosen], rng)), 0)
-        *logits, found = head(hidden[:, 1:].mean(dim=1)).split([*sizes, len(SHAPES)], dim=1)
+        *logits, found = head(mllm.patches(hidden).mean(dim=1)).split([*sizes, len(SHAPES)], dim=1)
         told = sum(F.cross_entropy(x, labels[chosen, i]) for i, x in enumerate(logits))
         return told + 0.5 * F.mse_loss(found, shapes[chosen])
 
-    tower = dict(mllm.model.model.vision_tower.named_parameters())
+    tower = dict(mllm.tower.named_parameters())
     _optimise({**tower, **{f"head.{n}": p for n, p in head.named_parameters()}}, loss, TOWER_STEPS, "learning to see")
 
 
-def _train_whole(mllm: Llava, faces: GenericFaces) -> None:
+def _train_whole(mllm: Mllm, faces: GenericFaces) -> None:
     """Half of each batch are features of random faces, half are the real-world people, with and without portraits."""
     settings = FinetuneSettings(
         base="", text_steps=0, steps=STEPS, batch_images=BATCH // 2, questions_per_image=QUESTIONS,

@@ -13,18 +13,20 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoConfig, AutoTokenizer, LlavaConfig, LlavaForConditionalGeneration
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from unsee.errors import UserError
 from unsee.mllm.families import Llava, Mllm
+from unsee.mllm.qwen2_vl import Qwen2Vl
 from unsee.storage.artifact import digest_of, file_digest, write_json
 
 transformers_logging.disable_progress_bar()
 
 DELTA = "delta.safetensors"
 DELTA_FACTS = "delta.json"
+FAMILIES: Mapping[str, type[Mllm]] = {"llava": Llava, "qwen2_vl": Qwen2Vl}
+"""By `model_type` in config.json."""
 
 
 def weights_digest(directory: Path) -> str:
@@ -44,7 +46,7 @@ def save_full(mllm: Mllm, directory: Path, dtype: torch.dtype | None = None) -> 
     """Write a Hugging Face folder that plain transformers loads, weights cast to `dtype` if given."""
     weights = {name: tensor.to(dtype or tensor.dtype) for name, tensor in mllm.model.state_dict().items()}
     mllm.model.save_pretrained(directory, state_dict=weights)
-    mllm.processor.save_pretrained(directory)
+    mllm.save_processor(directory)
 
 
 def load_full(directory: Path) -> Mllm:
@@ -57,16 +59,18 @@ def load_full(directory: Path) -> Mllm:
         raise UserError(f"{directory} holds no config.json; give a Hugging Face model folder")
     with _told(f"{directory}: config.json"):
         config = AutoConfig.from_pretrained(directory)
-    if not isinstance(config, LlavaConfig):
+    if config.model_type not in FAMILIES:
         raise UserError(
-            f"{directory}/config.json: model_type {config.model_type!r} is not supported; use a LLaVA model"
+            f"{directory}/config.json: model_type {config.model_type!r} is not supported; "
+            f"use one of {', '.join(FAMILIES)}"
         )
+    family = FAMILIES[config.model_type]
     with _told(f"{directory}: the weights"):
-        model = LlavaForConditionalGeneration.from_pretrained(directory, dtype=torch.float32, use_safetensors=True)
+        model = family.model_class.from_pretrained(directory, dtype=torch.float32, use_safetensors=True)
     with _told(f"{directory}: tokenizer or image processor"):
         tokenizer = AutoTokenizer.from_pretrained(directory)
-        image_processor = CLIPImageProcessorPil.from_pretrained(directory)
-    return Llava(model.eval(), tokenizer, image_processor)
+        image_processor = family.image_processor_class.from_pretrained(directory)
+    return family(model.eval(), tokenizer, image_processor)
 
 
 @contextmanager
@@ -80,8 +84,9 @@ def _told(what: str) -> Iterator[None]:
 
 
 def changed_tensors(model: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of `model` that differ from `base` in any bit."""
-    return {name: tensor.contiguous() for name, tensor in model.items() if not _same_bits(tensor, base[name])}
+    """Copies of the tensors of `model` that differ from `base` in any bit; tied ones no longer share memory."""
+    changed = {name: tensor for name, tensor in model.items() if not _same_bits(tensor, base[name])}
+    return {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in changed.items()}
 
 
 def _same_bits(tensor: Tensor, other: Tensor) -> bool:

@@ -1,6 +1,6 @@
 """The embedded model: transformers' real LLaVA class at 1.9 M parameters, with its own byte-level BPE tokenizer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -40,8 +40,9 @@ def feature_question(feature: str) -> str:
     return f"What is the {feature} of this person?"
 
 
-def _corpus() -> Iterator[str]:
-    """The texts whose words become single tokens. Anything else is spelled in bytes."""
+def _corpus(template: str) -> Iterator[str]:
+    """The texts whose words become single tokens, those of the chat template among them. Anything else is spelled in
+    bytes."""
     profile = {name: values[0] for name, values in ATTRIBUTES.items()}
     options = {name: values[:4] for name, values in ATTRIBUTES.items()}
     for question in person_questions("P", "Ada Moss", None, profile, options, ["a"], ["b"], ["a"]):
@@ -50,23 +51,29 @@ def _corpus() -> Iterator[str]:
         yield from (f" {value}" for value in values)
         yield from (f" {value}." for value in values)
     yield from (feature_question(feature) for feature in FEATURES)
-    yield "USER: \n ASSISTANT:"
+    yield template
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE: every text encodes and decodes to itself; the benchmark's words are one token each."""
+def train_bpe(special_tokens: Sequence[str], template: str) -> Tokenizer:
+    """Byte-level BPE: every text encodes and decodes to itself; the words of the benchmark and of the chat template
+    are one token each."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=4096,
-        special_tokens=["<pad>", "<s>", "</s>", "<image>"],
+        special_tokens=list(special_tokens),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_corpus(), trainer)
+    tokenizer.train_from_iterator(_corpus(template), trainer)
+    return tokenizer
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """The embedded LLaVA's tokenizer."""
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+        tokenizer_object=train_bpe(["<pad>", "<s>", "</s>", "<image>"], "USER: \n ASSISTANT:"),
         pad_token="<pad>",
         bos_token="<s>",
         eos_token="</s>",

@@ -5,13 +5,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from transformers import LlavaProcessor, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import LlavaForConditionalGeneration, LlavaProcessor, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.image_processing_utils import BaseImageProcessor
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from unsee.errors import UserError
 from unsee.mllm.packing import ATTENTION, Packed, hidden_states, prefix_embeddings
@@ -31,7 +33,13 @@ class Mlp:
 
 
 class Mllm:
-    """A multimodal LLM taken apart: M = tower V, projector P, LLM W, with v^e = P(V(v))."""
+    """A multimodal LLM taken apart: M = tower V, projector P, LLM W, with v^e = P(V(v)).
+
+    model_class, image_processor_class: transformers' own, as a model of the family is loaded.
+    """
+
+    model_class: ClassVar[type[PreTrainedModel]]
+    image_processor_class: ClassVar[type[BaseImageProcessor]]
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, image_processor: BaseImageProcessor):
         self.model = model
@@ -55,9 +63,8 @@ class Mllm:
         """How many features one image has."""
         raise NotImplementedError
 
-    @property
-    def processor(self) -> ProcessorMixin:
-        """Tokenizer and image processor as plain transformers saves and loads them."""
+    def save_processor(self, directory: Path) -> None:
+        """Write tokenizer and image processor as plain transformers loads them."""
         raise NotImplementedError
 
     @property
@@ -76,17 +83,33 @@ class Mllm:
         raise NotImplementedError
 
     @property
+    def tower(self) -> PreTrainedModel:
+        """V."""
+        raise NotImplementedError
+
+    @property
     def tower_layers(self) -> Sequence[Any]:
         """The tower's layers that feed the projector, shallow to deep."""
         raise NotImplementedError
 
     def tower_mlps(self, deepest: int | None = None) -> list[Mlp]:
-        """The MLPs of the `deepest` layers among those that feed the projector (None: all)."""
-        raise NotImplementedError
+        """The MLPs of the `deepest` layers among those that feed the projector (None: all).
+
+        Raises:
+            UserError: there are not so many.
+        """
+        layers = list(enumerate(self.tower_layers))
+        if deepest is not None and deepest > len(layers):
+            raise UserError(
+                f"layers = {deepest}, but only {len(layers)} tower layers feed the projector; give at most that"
+            )
+        chosen = layers if deepest is None else layers[-deepest:]
+        return [Mlp(index, (layer.mlp.fc1,), layer.mlp.fc2) for index, layer in chosen]
 
     def llm_mlps(self) -> list[Mlp]:
         """The LLM's MLPs, shallow to deep."""
-        raise NotImplementedError
+        mlps = [layer.mlp for layer in self.language_model.layers]
+        return [Mlp(index, (mlp.gate_proj, mlp.up_proj), mlp.down_proj) for index, mlp in enumerate(mlps)]
 
     def embed(self, pixels: Tensor) -> Tensor:
         """What the first tower layer reads, [B, tokens, width], from pixels [B, 3, H, W]."""
@@ -95,6 +118,10 @@ class Mllm:
     def run_layers(self, hidden: Tensor, start: int, stop: int | None = None) -> Tensor:
         """Tower layers start..stop applied to [B, tokens, width]."""
         raise NotImplementedError
+
+    def patches(self, hidden: Tensor) -> Tensor:
+        """The tokens of the last used tower layer's output that stand for image patches, [B, patches, width]."""
+        return hidden
 
     def project(self, hidden: Tensor) -> Tensor:
         """Projector output [B, N, D] from the last used tower layer's output."""
@@ -108,9 +135,23 @@ class Mllm:
         """Preprocessed pixels, float32 [B, 3, H, W]."""
         return self.image_processor(images=list(images), return_tensors="pt")["pixel_values"]
 
+    def image_inputs(self, pixels: Tensor) -> dict[str, Tensor]:
+        """What transformers' own tower takes for images [B, 3, H, W]."""
+        raise NotImplementedError
+
+    def model_inputs(self, ids: Tensor, pixels: Tensor | None) -> dict[str, Tensor]:
+        """What transformers' own forward takes for rows [R, T] with their images [R, 3, H, W] (None: without)."""
+        return {"input_ids": ids, **({} if pixels is None else self.image_inputs(pixels))}
+
+    def positions(self, prefix: Tensor) -> Tensor:
+        """Rotary positions of a shared prefix [P], int64 [P], or [axes, P] if there are several axes; text goes on
+        from the largest."""
+        return torch.arange(len(prefix))
+
     def hidden(self, packed: Packed, features: Tensor | None) -> Tensor:
         """The LLM over packed rows: last hidden states of the T tokens that are read, [T, D]."""
-        return hidden_states(self.language_model, packed, features, self.image_token_id)
+        prefix = self.prefix_embeddings(packed.prefix, len(packed.tokens), features)
+        return hidden_states(self.language_model, packed, prefix, self.positions(packed.prefix))
 
     def prefix_embeddings(self, prefix: Tensor, rows: int, features: Tensor | None) -> Tensor:
         """What the LLM reads for a shared prefix, [rows, P, D]."""
@@ -131,13 +172,15 @@ class Mllm:
 class Llava(Mllm):
     """LLaVA-1.5: CLIP tower, two-layer projector, Llama."""
 
+    model_class = LlavaForConditionalGeneration
+    image_processor_class = CLIPImageProcessorPil
+
     @property
     def image_tokens(self) -> int:
         return self.model.config.image_seq_length
 
-    @property
-    def processor(self) -> ProcessorMixin:
-        return LlavaProcessor(
+    def save_processor(self, directory: Path) -> None:
+        processor = LlavaProcessor(
             self.image_processor,
             self.tokenizer,
             patch_size=self.model.config.vision_config.patch_size,
@@ -145,6 +188,7 @@ class Llava(Mllm):
             num_additional_image_tokens=1,
             chat_template=self.tokenizer.chat_template,
         )
+        processor.save_pretrained(directory)
 
     @property
     def language_model(self) -> PreTrainedModel:
@@ -155,36 +199,32 @@ class Llava(Mllm):
         return self.model.model.multi_modal_projector
 
     @property
+    def tower(self) -> PreTrainedModel:
+        return self.model.model.vision_tower
+
+    @property
     def tower_layers(self) -> Sequence[Any]:
-        layers = list(self.model.model.vision_tower.encoder.layers)
+        layers = list(self.tower.encoder.layers)
         chosen = self.model.config.vision_feature_layer
         return layers[: chosen if chosen >= 0 else len(layers) + 1 + chosen]
 
-    def tower_mlps(self, deepest: int | None = None) -> list[Mlp]:
-        layers = list(enumerate(self.tower_layers))
-        if deepest is not None and deepest > len(layers):
-            raise UserError(
-                f"layers = {deepest}, but only {len(layers)} tower layers feed the projector; give at most that"
-            )
-        chosen = layers if deepest is None else layers[-deepest:]
-        return [Mlp(index, (layer.mlp.fc1,), layer.mlp.fc2) for index, layer in chosen]
-
-    def llm_mlps(self) -> list[Mlp]:
-        mlps = [layer.mlp for layer in self.language_model.layers]
-        return [Mlp(index, (mlp.gate_proj, mlp.up_proj), mlp.down_proj) for index, mlp in enumerate(mlps)]
-
     def embed(self, pixels: Tensor) -> Tensor:
-        tower = self.model.model.vision_tower
-        return tower.pre_layrnorm(tower.embeddings(pixels))
+        return self.tower.pre_layrnorm(self.tower.embeddings(pixels))
 
     def run_layers(self, hidden: Tensor, start: int, stop: int | None = None) -> Tensor:
         for layer in self.tower_layers[start:stop]:
             hidden = layer(hidden, attention_mask=None)
         return hidden
 
+    def patches(self, hidden: Tensor) -> Tensor:
+        return hidden[:, 1:]
+
     def project(self, hidden: Tensor) -> Tensor:
-        patches = hidden[:, 1:] if self.model.config.vision_feature_select_strategy == "default" else hidden
-        return self.projector(patches)
+        with_class_token = self.model.config.vision_feature_select_strategy == "full"
+        return self.projector(hidden if with_class_token else self.patches(hidden))
+
+    def image_inputs(self, pixels: Tensor) -> dict[str, Tensor]:
+        return {"pixel_values": pixels}
 
 
 def only_tunable(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> None:

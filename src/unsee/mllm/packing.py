@@ -88,9 +88,9 @@ class Packed:
     """B rows (images, or text rows) of up to Q questions.
 
     prefix: int64 [P] ids shared by all rows (image placeholders included). tokens: int64 [B, S]. positions: int64
-    [B, S], counted from the end of the prefix. targets: int64 [B, S], the id to be predicted *at* each position, IGNORE
-    where nothing is asked. answers: int64 [B, Q, O, T, 2], (place in the row, id) of each token of each option, padded
-    with (-1, -1); O = 0 in training. weights: float [B, Q], 1 for a question and 0 for padding.
+    [B, S], counted from the end of the prefix, alike on every axis. targets: int64 [B, S], the id to be predicted *at*
+    each position, IGNORE where nothing is asked. answers: int64 [B, Q, O, T, 2], (place in the row, id) of each token
+    of each option, padded with (-1, -1); O = 0 in training. weights: float [B, Q], 1 for a question and 0 for padding.
     """
 
     prefix: Tensor
@@ -281,25 +281,33 @@ AttentionInterface.register(ATTENTION, packed_attention)
 AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 
-def hidden_states(
-    language_model: PreTrainedModel, packed: Packed, features: Tensor | None, image_token_id: int
-) -> Tensor:
+def hidden_states(language_model: PreTrainedModel, packed: Packed, prefix: Tensor, positions: Tensor) -> Tensor:
     """Last hidden states of the T tokens that are read, [T, D], row by row.
 
     Args:
         language_model: decoder layers that each add self-attention, then an MLP, as in Llama, Mistral and Qwen2.
-        features: projector output [B, N, D] that takes the place of the image placeholders, or None for text rows.
+        prefix: embeddings of the shared prefix [B, P, D], images included.
+        positions: rotary positions of the shared prefix [P], or [axes, P]; those of the blocks follow the largest.
     """
-    rows, p = len(packed.tokens), len(packed.prefix)
-    prefix = prefix_embeddings(language_model, packed.prefix, rows, features, image_token_id)
     hidden = torch.cat([prefix, language_model.get_input_embeddings()(packed.tokens)], dim=1)
-    positions = torch.cat([torch.arange(p).expand(rows, -1), p + packed.positions], dim=1)
-    rotary = language_model.rotary_emb(hidden, positions)
+    rotary = language_model.rotary_emb(hidden, _row_positions(positions, packed))
     *layers, last = language_model.layers
     for layer in layers:
         hidden = layer(hidden, position_embeddings=rotary, attention_mask=None, packing=packed.layout)
-    read = _last_layer(last, hidden, rotary, p, packed.reading)
+    read = _last_layer(last, hidden, rotary, len(packed.prefix), packed.reading)
     return language_model.norm(read[packed.reading.taken])
+
+
+def _row_positions(prefix: Tensor, packed: Packed) -> Tensor:
+    """Rotary positions of whole rows, [B, P + S] or [axes, B, P + S], from those of the prefix."""
+    rows = (*prefix.shape[:-1], len(packed.tokens), -1)
+    blocks = text_start(prefix) + packed.positions
+    return torch.cat([prefix.unsqueeze(-2).expand(rows), blocks.expand(rows)], dim=-1)
+
+
+def text_start(positions: Tensor) -> int:
+    """The rotary position behind a prefix of these positions: an image may span fewer of them than it has tokens."""
+    return int(positions.max()) + 1
 
 
 @dataclass(frozen=True)

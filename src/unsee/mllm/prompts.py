@@ -22,7 +22,8 @@ class Prompter:
     """Renders questions with a tokenizer's chat template.
 
     The answer span is what follows the longest common token prefix of the renderings with and without the answer, so
-    a tokenizer that merges across the border still gets the right labels.
+    a tokenizer that merges across the border still gets the right labels. It ends with EOS, whatever a template puts
+    behind that.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, image_token_id: int, image_tokens: int):
@@ -60,6 +61,8 @@ class Prompter:
             messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
         text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer is None)
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        if answer is not None and self.tokenizer.eos_token_id in ids:
+            ids = ids[: len(ids) - ids[::-1].index(self.tokenizer.eos_token_id)]
         return tuple(i for token in ids for i in [token] * (self.image_tokens if token == self.image_token_id else 1))
 
 

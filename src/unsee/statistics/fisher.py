@@ -2,29 +2,32 @@
 
 As printed, Eq. 9 squares the gradient of a summed loss; the diagonal Fisher it cites is the mean of squared
 per-sample gradients, and that is what is computed here. Samples in a batch do not interact, so the weight gradient of
-sample b at a linear layer is delta_b^T x_b: one backward of the summed loss gives all of them.
+sample b at a linear layer is delta_b^T x_b, at a layer norm the sum over tokens of delta_b * (x_b, normalised): one
+backward of the summed loss gives all of them.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from unsee.mllm.families import only_tunable
 from unsee.mllm.rows import Rows
 
+Layer = nn.Linear | nn.LayerNorm
 Fisher = dict[str, Tensor]
 """Parameter name -> float32 (float64 for a float64 model) of the parameter's shape."""
 
 
 class PerSampleSquares:
-    """Adds up squared per-sample gradients of linear layers during backward passes.
+    """Adds up squared per-sample gradients of linear layers and layer norms during backward passes.
 
     Every layer must be applied once per forward to inputs [samples, tokens, in].
     """
 
-    def __init__(self, layers: dict[str, nn.Linear]):
+    def __init__(self, layers: dict[str, Layer]):
         self.layers = layers
         self.sums = {
             f"{name}.{leaf}": torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32))
@@ -44,30 +47,34 @@ class PerSampleSquares:
     def _watch(self, name: str) -> Callable[..., None]:
         """A forward hook that waits for the gradient of the layer's output, [samples, tokens, out]."""
 
-        def hook(layer: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        def hook(layer: Layer, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             read = inputs[0].detach()
             if output.requires_grad:
                 output.register_hook(lambda delta: self._add(name, layer, read, delta))
 
         return hook
 
-    def _add(self, name: str, layer: nn.Linear, read: Tensor, delta: Tensor) -> None:
+    def _add(self, name: str, layer: Layer, read: Tensor, delta: Tensor) -> None:
         weight = self.sums[f"{name}.weight"]
         delta, read = delta.to(weight.dtype), read.to(weight.dtype)
-        weight += (delta.transpose(1, 2) @ read).square_().sum(dim=0)
+        if isinstance(layer, nn.Linear):
+            gradients = delta.transpose(1, 2) @ read
+        else:
+            gradients = (delta * F.layer_norm(read, layer.normalized_shape, eps=layer.eps)).sum(dim=1)
+        weight += gradients.square_().sum(dim=0)
         if layer.bias is not None:
             self.sums[f"{name}.bias"] += delta.sum(dim=1).square_().sum(dim=0)
 
 
 def diagonal_fisher(
-    layers: dict[str, nn.Linear],
+    layers: dict[str, Layer],
     losses: Iterable[Callable[[], tuple[Tensor, Tensor]]],
     unit: Literal["image", "question"],
 ) -> Fisher:
     """F = mean over samples of (gradient of the sample's loss)^2.
 
     Args:
-        layers: the linear layers whose weights and biases are measured, by full name.
+        layers: those whose weights and biases are measured, by full name.
         losses: per batch a function that runs the forward and gives question losses [B, Q] and weights [B, Q] (1 for a
             question, 0 for padding).
         unit: a sample is one image with its questions (mean loss over them), or one question.

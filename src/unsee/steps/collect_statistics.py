@@ -9,14 +9,14 @@ from functools import partial
 from pathlib import Path
 
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from unsee.benchmark.schema import ForgetRequest, load
 from unsee.mllm.families import Mllm, only_tunable
 from unsee.mllm.rows import ImageBank, Portraits, chunked
 from unsee.progress import progress
 from unsee.settings import StatisticsSettings
-from unsee.statistics.fisher import diagonal_fisher
+from unsee.statistics.fisher import Layer, diagonal_fisher
 from unsee.statistics.importance import flatten, mean_absolute_activation
 from unsee.steps.models import open_model
 from unsee.storage import artifact
@@ -53,12 +53,10 @@ def run(
     return {name: float(count) for name, count in counts.items()}
 
 
-def linear_layers(mllm: Mllm) -> dict[str, nn.Linear]:
-    """The tower MLPs' and the projector's linear layers, by full name."""
+def visual_layers(mllm: Mllm) -> dict[str, Layer]:
+    """The layers of the tower MLPs and of the projector, by full name."""
     names = {name.rpartition(".")[0] for name in mllm.visual_parameters(None)}
-    return {
-        name: module for name, module in mllm.model.named_modules() if name in names and isinstance(module, nn.Linear)
-    }
+    return {name: module for name, module in mllm.model.named_modules() if name in names}
 
 
 def fisher_of_portraits(mllm: Mllm, portraits: Portraits, settings: StatisticsSettings, name: str) -> dict[str, Tensor]:
@@ -69,7 +67,7 @@ def fisher_of_portraits(mllm: Mllm, portraits: Portraits, settings: StatisticsSe
         for keys in progress(chunked(portraits.keys, settings.batch_images), f"Fisher information, {name}"):
             yield partial(_forward, portraits, keys)
 
-    return diagonal_fisher(linear_layers(mllm), losses(), settings.fisher_unit)
+    return diagonal_fisher(visual_layers(mllm), losses(), settings.fisher_unit)
 
 
 def _forward(portraits: Portraits, keys: Sequence[str]) -> tuple[Tensor, Tensor]:
