@@ -54,16 +54,14 @@ def comparison(
         }
         # One training at a time: on one machine they would slow each other, on a cluster raise both numbers.
         with dsl.ParallelFor(seeds, parallelism=1) as seed:
-            settings = light(resolve_settings(method="vkd", seed=seed, **shared)).outputs
+            settings = light(resolve_settings(method="", methods=methods, seed=seed, **shared)).outputs
+            stamp = {"code_digest": code_digest, "label": settings["of_seed"]}
             prepared = prepare_benchmark(
-                settings=settings["benchmark"],
-                source=benchmark,
-                source_digest=benchmark_digest,
-                code_digest=code_digest,
+                settings=settings["benchmark"], source=benchmark, source_digest=benchmark_digest, **stamp
             )
             questions = light(prepared).outputs["benchmark"]
-            common = {"benchmark": questions, "forget": forget, "code_digest": code_digest}
-            vanilla_task = build_vanilla(settings=settings["vanilla"], benchmark=questions, code_digest=code_digest)
+            common = {"benchmark": questions, "forget": forget, **stamp}
+            vanilla_task = build_vanilla(settings=settings["vanilla"], benchmark=questions, **stamp)
             vanilla = heavy(vanilla_task).outputs["model"]
             retrained = heavy(build_retrained(settings=settings["vanilla"], **common)).outputs["model"]
             measured = collect_statistics(settings=settings["statistics"], model=vanilla, **common)
@@ -72,24 +70,32 @@ def comparison(
             references = {}
             for name, model in {"vanilla": vanilla, "retrained": retrained}.items():
                 evaluated = evaluate(name=name, settings=settings["evaluation"], model=model, **common)
+                evaluated.set_display_name(f"evaluate-{name}")
                 references[f"{name}_evaluation"] = heavy(evaluated).outputs["evaluation"]
                 attacked = relearn_attack(name=name, settings=settings["relearn"], model=model, **common)
+                attacked.set_display_name(f"relearn-{name}")
                 references[f"{name}_relearning"] = heavy(attacked).outputs["relearning"]
 
             with dsl.ParallelFor(methods, parallelism=1) as method:
-                own = light(resolve_settings(method=method, seed=seed, **shared)).outputs
-                chosen = prune(settings=own["prune"], statistics=statistics, code_digest=code_digest)
+                resolved = resolve_settings(method=method, seed=seed, **shared).set_display_name("resolve-method")
+                own = light(resolved).outputs
+                stamp |= {"label": own["of_method"]}
+                chosen = prune(settings=own["prune"], statistics=statistics, **stamp)
                 unlearned = unlearn(
                     settings=own["unlearn"],
                     vanilla=vanilla,
                     retrained=retrained,
                     statistics=statistics,
                     pruning=light(chosen).outputs["pruning"],
-                    **common,
+                    **{**common, **stamp},
                 )
                 delta = {"model": heavy(unlearned).outputs["model"], "base": vanilla}
-                scored = heavy(evaluate(name=method, settings=own["evaluation"], **delta, **common))
-                relearnt = heavy(relearn_attack(name=method, settings=own["relearn"], **delta, **common))
+                # The local engine would take settings["of_seed"], made outside of the loop, for the loop's item.
+                common |= {"label": own["of_seed"]}
+                scored = evaluate(name=method, settings=own["evaluation"], **delta, **common)
+                heavy(scored.set_display_name("evaluate-method"))
+                relearnt = relearn_attack(name=method, settings=own["relearn"], **delta, **common)
+                heavy(relearnt.set_display_name("relearn-method"))
             of_seed = compare_methods(
                 seed=seed,
                 models=dsl.Collected(unlearned.outputs["model"]),

@@ -12,6 +12,7 @@ def build_retrained(
     code_digest: str,
     model: Output[Model],
     metrics: Output[Metrics],
+    label: str = "",
 ):
     """Fine-tune the base model on everyone but the forget set: the reference that never knew.
 
@@ -20,6 +21,7 @@ def build_retrained(
         benchmark: Benchmark directory.
         forget: Ids of the people to be forgotten; empty: the benchmark's own forget split.
         code_digest: Identity of code and library versions: part of the cache key, not read.
+        label: End of the name of its MLflow run, by which a comparison tells steps apart; empty: none.
 
     Returns:
         model: The retrained model, a Hugging Face folder with history.json.
@@ -31,5 +33,5 @@ def build_retrained(
 
     section = FinetuneSettings.model_validate_json(settings)
     inputs = paths(benchmark=benchmark, out=model)
-    with running("build-retrained", metrics) as step:
+    with running(f"build-retrained{label}", metrics) as step:
         step.show(build_retrained.run(section, **inputs, forget=forget, tracker=step.tracker))

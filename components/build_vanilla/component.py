@@ -11,6 +11,7 @@ def build_vanilla(
     code_digest: str,
     model: Output[Model],
     metrics: Output[Metrics],
+    label: str = "",
 ):
     """Fine-tune the base model on everyone: the model that knows too much.
 
@@ -18,6 +19,7 @@ def build_vanilla(
         settings: JSON of the `vanilla` settings.
         benchmark: Benchmark directory.
         code_digest: Identity of code and library versions: part of the cache key, not read.
+        label: End of the name of its MLflow run, by which a comparison tells steps apart; empty: none.
 
     Returns:
         model: The vanilla model, a Hugging Face folder with history.json.
@@ -28,5 +30,5 @@ def build_vanilla(
     from unsee.steps.component import paths, running
 
     section = FinetuneSettings.model_validate_json(settings)
-    with running("build-vanilla", metrics) as step:
+    with running(f"build-vanilla{label}", metrics) as step:
         step.show(build_vanilla.run(section, **paths(benchmark=benchmark, out=model), tracker=step.tracker))

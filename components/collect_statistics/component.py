@@ -13,6 +13,7 @@ def collect_statistics(
     code_digest: str,
     statistics: Output[Artifact],
     metrics: Output[Metrics],
+    label: str = "",
 ):
     """Measure neuron importance (Eq. 6-7) and Fisher information (Eq. 9-10) on the vanilla model.
 
@@ -22,6 +23,7 @@ def collect_statistics(
         forget: Ids of the people to be forgotten; empty: the benchmark's own forget split.
         model: The vanilla model.
         code_digest: Identity of code and library versions: part of the cache key, not read.
+        label: End of the name of its MLflow run, by which a comparison tells steps apart; empty: none.
 
     Returns:
         statistics: importance.safetensors, fisher.safetensors and statistics.json; thresholds come later.
@@ -33,5 +35,5 @@ def collect_statistics(
 
     section = StatisticsSettings.model_validate_json(settings)
     inputs = paths(benchmark=benchmark, model=model, out=statistics)
-    with running("collect-statistics", metrics) as step:
+    with running(f"collect-statistics{label}", metrics) as step:
         step.show(collect_statistics.run(section, **inputs, forget=forget, tracker=step.tracker))

@@ -44,5 +44,5 @@ def compare_methods(
     retrained = Reference(**paths(evaluation=retrained_evaluation, relearning=retrained_relearning))
     collected = ([Path(each.path) for each in kind] for kind in (models, evaluations, relearnings))
     references = {"vanilla": vanilla, "retrained": retrained}
-    with running("compare-methods", metrics) as step:
+    with running(f"compare-methods, seed {seed}", metrics) as step:
         step.show(run(seed, references, aligned(*collected), Path(comparison.path), step.tracker))

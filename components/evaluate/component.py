@@ -17,6 +17,7 @@ def evaluate(
     evaluation: Output[Artifact],
     metrics: Output[Metrics],
     base: Optional[Input[Model]] = None,
+    label: str = "",
 ):
     """Ask a model every evaluation question and score its answers.
 
@@ -28,6 +29,7 @@ def evaluate(
         model: A full model, or a delta.
         code_digest: Identity of code and library versions: part of the cache key, not read.
         base: The model a delta is applied to; absent for a full model.
+        label: End of the name of its MLflow run, by which a comparison tells steps apart; empty: none.
 
     Returns:
         evaluation: metrics.json and predictions.parquet, one row per question.
@@ -42,5 +44,5 @@ def evaluate(
     section = EvaluationSettings.model_validate_json(settings)
     inputs = paths(benchmark=benchmark, model=model, out=evaluation)
     given = Path(base.path) if base else None
-    with running(f"evaluate-{name}", metrics) as step:
+    with running(f"evaluate-{name}{label}", metrics) as step:
         step.show(evaluate.run(section, **inputs, base=given, forget=forget, name=name, tracker=step.tracker))

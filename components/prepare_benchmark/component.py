@@ -12,6 +12,7 @@ def prepare_benchmark(
     code_digest: str,
     benchmark: Output[Dataset],
     metrics: Output[Metrics],
+    label: str = "",
 ):
     """Take over a given benchmark, or generate the embedded one.
 
@@ -20,6 +21,7 @@ def prepare_benchmark(
         source: Benchmark directory to take over; empty: generate one.
         source_digest: Digest of the source's manifest: part of the cache key, not read.
         code_digest: Identity of code and library versions: part of the cache key, not read.
+        label: End of the name of its MLflow run, by which a comparison tells steps apart; empty: none.
 
     Returns:
         benchmark: The benchmark directory: questions.parquet, images/ and manifest.json.
@@ -32,5 +34,5 @@ def prepare_benchmark(
     from unsee.steps.component import paths, running
 
     given = Path(source) if source else BenchmarkSettings.model_validate_json(settings)
-    with running("prepare-benchmark", metrics) as step:
+    with running(f"prepare-benchmark{label}", metrics) as step:
         step.show(prepare_benchmark.run(given, **paths(out=benchmark), tracker=step.tracker))

@@ -11,6 +11,7 @@ def prune(
     code_digest: str,
     pruning: Output[Artifact],
     metrics: Output[Metrics],
+    label: str = "",
 ):
     """Choose the neurons to remove: those that matter to the forget set far more than to the others (Eq. 8).
 
@@ -18,6 +19,7 @@ def prune(
         settings: JSON of the `prune` settings.
         statistics: What collect-statistics measured.
         code_digest: Identity of code and library versions: part of the cache key, not read.
+        label: End of the name of its MLflow run, by which a comparison tells steps apart; empty: none.
 
     Returns:
         pruning: pruned.safetensors (bool per neuron and layer) and pruning.json.
@@ -28,5 +30,5 @@ def prune(
     from unsee.steps.component import paths, running
 
     section = PruneSettings.model_validate_json(settings)
-    with running("prune", metrics) as step:
+    with running(f"prune{label}", metrics) as step:
         step.show(prune.run(section, **paths(statistics=statistics, out=pruning), tracker=step.tracker))

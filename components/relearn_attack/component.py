@@ -17,6 +17,7 @@ def relearn_attack(
     relearning: Output[Artifact],
     metrics: Output[Metrics],
     base: Optional[Input[Model]] = None,
+    label: str = "",
 ):
     """Try to bring the knowledge back by fine-tuning a model on part of the forget set (Section 4.5).
 
@@ -28,6 +29,7 @@ def relearn_attack(
         model: A full model, or a delta.
         code_digest: Identity of code and library versions: part of the cache key, not read.
         base: The model a delta is applied to; absent for a full model.
+        label: End of the name of its MLflow run, by which a comparison tells steps apart; empty: none.
 
     Returns:
         relearning: relearning.json: accuracy before and after, per sampling and share.
@@ -42,5 +44,5 @@ def relearn_attack(
     section = RelearnSettings.model_validate_json(settings)
     inputs = paths(benchmark=benchmark, model=model, out=relearning)
     given = Path(base.path) if base else None
-    with running(f"relearn-{name}", metrics) as step:
+    with running(f"relearn-{name}{label}", metrics) as step:
         step.show(relearn_attack.run(section, **inputs, base=given, forget=forget, name=name, tracker=step.tracker))

@@ -14,6 +14,7 @@ def resolve_settings(
     seed: int,
     given_benchmark: str,
     code_digest: str,
+    methods: list[str] = [],  # noqa: B006 (KFP takes defaults as they are)
 ) -> NamedTuple(
     "Sections",
     [
@@ -25,18 +26,22 @@ def resolve_settings(
         ("evaluation", str),
         ("relearn", str),
         ("sections", dict),
+        ("of_seed", str),
+        ("of_method", str),
     ],
 ):
     """Turn preset, config and overrides into one JSON section per step, so that each step depends on its own only.
 
     Args:
         preset: Name of a preset.
-        method: Unlearning method, which settings of its own may follow, as in "vkd unlearn.beta=0.3".
+        method: Unlearning method, which settings of its own may follow, as in "vkd unlearn.beta=0.3"; empty: the first
+            of `methods`, for what all of them share.
         overrides: Assignments such as "unlearn.beta=0.3"; they win over config and preset.
         config: YAML text of the preset's shape; it wins over the preset. Empty: none.
         seed: Seed of everything random that has no seed of its own.
         given_benchmark: Benchmark directory; empty: one is generated.
         code_digest: Identity of code and library versions: part of the cache key, not read.
+        methods: Methods of a comparison.
 
     Returns:
         benchmark: JSON of what the embedded generator draws; empty when a benchmark is given.
@@ -47,11 +52,14 @@ def resolve_settings(
         evaluation: JSON of how answers are scored.
         relearn: JSON of the relearning attack.
         sections: All of these that are used, by name.
+        of_seed: Label of steps that a comparison takes once for each seed.
+        of_method: Label of steps that it takes for each method and seed.
     """
     from unsee.steps import resolve_settings
     from unsee.steps.component import failures_told
 
+    chosen = method or methods[0]
     with failures_told("resolve-settings"):
-        sections = resolve_settings.run(preset, overrides, config, method, seed, given_benchmark)
+        sections = resolve_settings.run(preset, overrides, config, chosen, seed, given_benchmark)
     names = ("benchmark", "vanilla", "statistics", "prune", "unlearn", "evaluation", "relearn")
-    return (*(sections.get(name, "") for name in names), sections)
+    return (*(sections.get(name, "") for name in names), sections, f", seed {seed}", f" {chosen}, seed {seed}")

@@ -16,6 +16,7 @@ def unlearn(
     code_digest: str,
     model: Output[Model],
     metrics: Output[Metrics],
+    label: str = "",
 ):
     """Make the vanilla model forget (Eq. 3-5 and 11) and store what changed.
 
@@ -28,6 +29,7 @@ def unlearn(
         statistics: What collect-statistics measured.
         pruning: The neurons to remove.
         code_digest: Identity of code and library versions: part of the cache key, not read.
+        label: End of the name of its MLflow run, by which a comparison tells steps apart; empty: none.
 
     Returns:
         model: A delta on the vanilla model, with history.json and mask.json.
@@ -42,5 +44,5 @@ def unlearn(
     section = settings_of(json.loads(settings))
     models = paths(model=vanilla, retrained=retrained, out=model)
     inputs = paths(benchmark=benchmark, statistics=statistics, pruning=pruning)
-    with running("unlearn", metrics) as step:
+    with running(f"unlearn{label}", metrics) as step:
         step.show(unlearn.run(section, **inputs, **models, forget=forget, tracker=step.tracker))
