@@ -10,7 +10,7 @@ from unsee.code import code_digest, directory_digest
 from unsee.comparison import candidates
 from unsee.comparison.search import require_tuning_seeds
 from unsee.errors import UserError
-from unsee.settings import EMBEDDED, Settings, load_settings, method_entries
+from unsee.settings import EMBEDDED, TRIED, Settings, load_settings, method_entries, sets
 from unsee.storage import artifact
 from unsee.unlearning.method import names as method_names
 from unsee_pipelines.compare import comparison
@@ -98,18 +98,17 @@ def compare_job(
         report: what the page shows (`unsee.comparison.reports.PAGES`).
         attacks: percentages of the portraits that attackers use, 20 as in Table 4, unless the request has others.
     """
-    request = replace(request, assignments=(f"relearn.percents={list(attacks)}", *request.assignments))
-    for method in methods:
-        name, *own = method.split()
-        _require_own(method, own)
-        settings = request.settings(name, seeds[0], own)
+    if not sets(request.config, "relearn", "percents"):
+        request = replace(request, assignments=(f"relearn.percents={list(attacks)}", *request.assignments))
+    settings, *_ = [_of_method(request, method, seeds[0]) for method in methods]
     arguments = {**request.arguments(settings), "methods": list(methods), "seeds": list(seeds), "report": report}
+    parameters = _parameters(arguments, settings)
     return Job(
         name=report,
         dag=comparison,
         arguments=arguments,
         parameters={
-            **_parameters(arguments, request.settings("vkd", seeds[0])),
+            **{name: value for name, value in parameters.items() if name not in OWN_SECTIONS},
             "methods": list(methods),
             "seeds": list(seeds),
         },
@@ -153,20 +152,26 @@ def expand(request: Request, methods: str) -> list[str]:
     every, named = method_names(), request.entries
     groups = {"all": [name for name in every if name != "retrain"], "ablations": [n for n in named if n not in every]}
     chosen = [name.strip() for name in methods.split(",") if name.strip()]
-    if not chosen:
+    names = list(dict.fromkeys(name for part in chosen for name in groups.get(part, [part])))
+    if not names:
         raise UserError(f"--methods {methods!r} names no method; write e.g. --methods vkd,npo")
-    return list(dict.fromkeys(name for part in chosen for name in groups.get(part, [part])))
+    return names
 
 
-def _require_own(method: str, assignments: Sequence[str]) -> None:
-    """A method's own settings are those that reach no other method and no reference."""
-    for assignment in assignments:
-        setting = assignment.partition("=")[0]
-        if setting.partition(".")[0] not in OWN_SECTIONS:
+def _of_method(request: Request, method: str, seed: int) -> Settings:
+    """The settings of a method that settings of its own may follow.
+
+    Raises:
+        UserError: it has settings, here or in preset or config, that reach other methods or a reference.
+    """
+    name, *own = method.split()
+    for setting in (*request.entries.get(name, {}), *(assignment.partition("=")[0] for assignment in own)):
+        if setting.partition(".")[0] not in (*OWN_SECTIONS, *TRIED):
             raise UserError(
                 f"{method}: {setting} is the same for all methods of a comparison; vary a setting of "
                 f"{' or '.join(OWN_SECTIONS)}, or give it to all by --set"
             )
+    return request.settings(name, seed, own)
 
 
 def _identity(settings: Settings) -> str:

@@ -87,7 +87,7 @@ def test_an_unknown_preset_is_told_with_the_known_ones():
 
 
 def test_an_unknown_method_is_refused():
-    with pytest.raises(UserError, match=r"method 'magic' is unknown; choose one of .*vkd"):
+    with pytest.raises(UserError, match=r"method 'magic' is unknown; choose one of b_mask, .*f_vkd, ga, .*vkd"):
         load_settings("embedded", method="magic")
 
 

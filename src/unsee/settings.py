@@ -189,7 +189,9 @@ def load_settings(
     values = _read_preset(preset)
     changes = [_read_yaml(config)] if config is not None else []
     changes += map(_parse_assignment, assignments)
-    entry = _take_methods(values, changes).get(method, {})
+    entries = _take_methods(values, changes)
+    _require_known(method, entries)
+    entry = entries.get(method, {})
     variant = {name: section for name, section in entry.items() if name not in TRIED}
     _merge(values, variant)
     if benchmark and any("benchmark" in change for change in changes):
@@ -220,6 +222,12 @@ def method_entries(preset: str, config: Path | None = None) -> dict[str, dict[st
     return _take_methods(_read_preset(preset), [] if config is None else [_read_yaml(config)])
 
 
+def sets(config: Path | None, section: str, name: str) -> bool:
+    """Whether `config` says anything of this setting, for all methods."""
+    given = {} if config is None else _read_yaml(config).get(section)
+    return isinstance(given, dict) and name in given
+
+
 def _take_methods(values: dict[str, Any], changes: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Remove `methods` from the preset's values and from the changes, and merge them."""
     methods = values.pop("methods")
@@ -231,6 +239,13 @@ def _take_methods(values: dict[str, Any], changes: Sequence[dict[str, Any]]) -> 
             )
         _merge(methods, given)
     return methods
+
+
+def _require_known(method: str, entries: Mapping[str, Any]) -> None:
+    from unsee.unlearning.method import names  # the methods need torch, `unsee --help` does not
+
+    if method not in (known := sorted({*names(), *entries})):
+        raise UserError(f"method {method!r} is unknown; choose one of {', '.join(known)}")
 
 
 def _validated(values: dict[str, Any]) -> Settings:

@@ -35,6 +35,44 @@ def test_a_setting_that_reaches_other_models_too_is_no_method_s_own(setting: str
         jobs.compare_job(REQUEST, ["vkd", f"ga {setting}"], [0])
 
 
+@pytest.mark.parametrize("setting", ["statistics: {fisher_unit: question}", "relearn: {percents: [30]}"])
+def test_a_config_may_not_give_one_method_what_reaches_other_models_too(setting: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"methods: {{ga: {{{setting}}}}}", encoding="utf-8")
+    with pytest.raises(UserError, match=rf"ga: {setting.partition(':')[0]} is the same for all methods"):
+        jobs.compare_job(Request(config=file), ["vkd", "ga"], [0])
+
+
+def test_methods_are_compared_without_vkd() -> None:
+    request = Request(assignments=("unlearn.forget_term=kl",))
+    job = jobs.compare_job(request, ["kl_min unlearn.clip=2", "kl_min"], [0])
+    assert job.parameters["methods"] == ["kl_min unlearn.clip=2", "kl_min"]
+    assert job.parameters.keys().isdisjoint({"unlearn", "prune"})
+    assert job.parameters["vanilla"]["steps"] == 300
+
+
+def test_the_comparison_s_own_attack_gives_way_to_a_config(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("relearn: {percents: [30]}", encoding="utf-8")
+    job = jobs.compare_job(Request(config=file), ["vkd"], [0])
+    assert job.arguments["overrides"] == []
+    assert job.parameters["relearn"]["percents"] == (30,)
+    file.write_text("relearn: {epochs: 2}", encoding="utf-8")
+    assert percents(jobs.compare_job(Request(config=file), ["vkd"], [0])) == "relearn.percents=[20]"
+
+
+@pytest.mark.parametrize("methods", [" , ", ""])
+def test_a_list_that_names_no_method_is_refused(methods: str) -> None:
+    with pytest.raises(UserError, match=f"--methods '{methods}' names no method"):
+        jobs.expand(REQUEST, methods)
+
+
+def test_a_group_without_a_member_is_no_method_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "method_entries", lambda preset, config: {"vkd": {}})
+    with pytest.raises(UserError, match="--methods 'ablations' names no method"):
+        jobs.expand(REQUEST, "ablations")
+
+
 def test_frontiers_and_searches_attack_nobody_unless_asked() -> None:
     frontier = jobs.frontier_job(REQUEST, "vkd,manu", [0])
     assert percents(frontier) == percents(jobs.search_job(REQUEST, "ga", 2, "100")) == "relearn.percents=[]"
