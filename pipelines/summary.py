@@ -4,8 +4,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from unsee.comparison.estimates import DISTANCE, LOSS
 from unsee.comparison.reports import PAGES
-from unsee.report.checks import SAMPLED, attack_reason, worst_attack
+from unsee.comparison.summary import by_distance
+from unsee.report.checks import FORGET_METRIC, RETAIN_METRIC, SAMPLED, attack_reason, worst_attack
 from unsee_pipelines.local import Outcome
 
 SPLITS = {"forget": "forget", "retain": "retain", "realworld": "real-world"}
@@ -33,8 +35,9 @@ def comparison_table(outcome: Outcome) -> str:
     titles = f"{'distance':>10}{'retain loss':>13}{'gap beyond control':>20}{'s/epoch':>9}"
     names = max(36, *(len(name) + 1 for name in found["methods"]))
     lines = [f"{'in points, mean over seeds':{names}}{titles}"]
-    for name, method in found["methods"].items():
-        lines.append(f"{name:{names}}" + "".join(f"{cell:>{width}}" for cell, width in _cells(method)))
+    for name in by_distance(found["methods"]):
+        cells = _cells(found["methods"][name])
+        lines.append(f"{name:{names}}" + "".join(f"{cell:>{width}}" for cell, width in cells))
     times = {step: f"{seconds:.1f} s" for step, seconds in outcome.seconds.items()}
     files = [*(("report", page) for page in PAGES.values()), *COMPARISON_FILES.items()]
     places = {name: str(outcome.out / file) for name, file in files if (outcome.out / file).exists()}
@@ -51,12 +54,17 @@ def _cells(method: Mapping[str, Any]) -> list[tuple[str, int]]:
         for entry in by_percent.values()
         if entry["gap_beyond_control"]
     ]
+    seconds = _mean(method["seconds_per_epoch"])
     return [
-        (_percent(method["distance_to_retrained"]["forget/vqa/heldout_accuracy"]["mean"]), 10),
-        (_percent(method["losses"]["retain/vqa/heldout_accuracy"]["mean"]), 13),
+        (_percent(_mean(method[DISTANCE][FORGET_METRIC])), 10),
+        (_percent(_mean(method[LOSS].get(RETAIN_METRIC))), 13),
         (_percent(max(gaps, default=None)), 20),
-        (f"{method['seconds_per_epoch']['mean']:.1f}", 9),
+        ("–" if seconds is None else f"{seconds:.1f}", 9),
     ]
+
+
+def _mean(estimate: Mapping[str, Any] | None) -> float | None:
+    return None if estimate is None else estimate["mean"]
 
 
 def _accuracies(models: Mapping[str, Mapping[str, float | None]]) -> list[str]:

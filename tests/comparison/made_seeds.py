@@ -36,7 +36,7 @@ class Outcome:
     retain: float = 0.96
     realworld: float = 0.9
     relearned: float | None = 0.5
-    seconds: float = 3.0
+    seconds: float | None = 3.0
     settings: Mapping[str, Any] | None = None
     attacked: bool = True
 
