@@ -73,7 +73,7 @@ def make_artifacts(
     """Write the artifacts of a seed and return the arguments of `compare_methods.run`."""
     models = {"vanilla": vanilla, "retrained": retrained, **methods}
     for name, outcome in models.items():
-        write_evaluation(root / name / "evaluation", name, predictions(outcome, people))
+        write_evaluation(root / name / "evaluation", name, predictions(outcome, people, seed))
         _write(root / name / "relearning", "relearning", {"model": name}, {"relearning.json": _attacks(outcome)})
     for name, outcome in methods.items():
         settings = {"method": name, "scope": "vision", "learning_rate": 0.002, "seed": seed, **(outcome.settings or {})}
@@ -104,8 +104,11 @@ def compared(root: Path, seeds: Sequence[Path], report: str = "compare") -> Comp
     return Compared(metrics, comparison, rows, (out / PAGES[report]).read_text(), out)
 
 
-def predictions(outcome: Outcome, people: Mapping[str, int] = PEOPLE) -> list[Prediction]:
-    """Exactly the chosen share of the questions about each split's portraits is answered correctly, evenly spread."""
+def predictions(outcome: Outcome, people: Mapping[str, int] = PEOPLE, seed: int = 3) -> list[Prediction]:
+    """Exactly the chosen share of the questions about each split's portraits is answered correctly, evenly spread.
+
+    As in generated benchmarks, real-world people are the same with every seed, the others under the same ids are not.
+    """
     asked: Counter[tuple[str, str, str | None]] = Counter()
     rows = []
     for split, count in people.items():
@@ -116,14 +119,19 @@ def predictions(outcome: Outcome, people: Mapping[str, int] = PEOPLE) -> list[Pr
                     asked[split, modality, view] += 1
                     done = asked[split, modality, view]
                     right = int(done * share + 1e-9) > int((done - 1) * share + 1e-9)
-                    rows.append(_prediction(person, split, modality, view, f"{person}-{view}-{number}", right))
+                    known_as = person if split == "realworld" else f"{person} of {seed}"
+                    rows.append(
+                        _prediction(person, known_as, split, modality, view, f"{person}-{view}-{number}", right)
+                    )
     return rows
 
 
-def _prediction(person: str, split: Any, modality: str, view: str | None, question: str, right: bool) -> Prediction:
+def _prediction(
+    person: str, known_as: str, split: Any, modality: str, view: str | None, question: str, right: bool
+) -> Prediction:
     empty = dict.fromkeys(("image", "options", "scores", "chosen", "generated", "parsed", "contained", "rouge_l"))
     return Prediction(
-        question_id=question, entity_id=person, entity_name=person, split=split, modality=modality, view=view,
+        question_id=question, entity_id=person, entity_name=known_as, split=split, modality=modality, view=view,
         task="classification", prompt="?", answer="a", correct=right, exact=None, **empty,
     )  # fmt: skip
 

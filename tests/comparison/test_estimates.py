@@ -6,7 +6,7 @@ from made_seeds import Compared
 
 from unsee.comparison.estimates import DRAWS, Estimates, resample
 from unsee.comparison.seeds import Seed, read_seeds
-from unsee.report.checks import FORGET_METRIC, RETAIN_METRIC
+from unsee.report.checks import FORGET_METRIC, REALWORLD_METRIC, RETAIN_METRIC
 
 
 def per_person(*right: list[int], of: int = 10) -> np.ndarray:
@@ -36,6 +36,15 @@ def test_people_are_drawn_anew_each_time_a_seed_is_drawn() -> None:
     """One seed's people drawn twice are not the same draw: the variance of their mean is half."""
     one, two = estimate_of(per_person([0, 10])), estimate_of(per_person([0, 10]), per_person([0, 10]))
     assert two.var() == pytest.approx(one.var() / 2, rel=0.15)
+
+
+def test_people_who_are_the_same_in_all_seeds_are_drawn_once_for_all() -> None:
+    """Asked again with another seed, two people do not become four: the variance of their mean stays."""
+    people = per_person([0, 10])
+    one, two = resample([people]), resample([people, people], same_people=True)
+    assert two.shape == (DRAWS, 2, 1)
+    assert two.mean(axis=1).var() == pytest.approx(one.var(), rel=0.15)
+    assert np.array_equal(two[:, 0], two[:, 1])
 
 
 def test_models_share_their_draws() -> None:
@@ -69,23 +78,25 @@ def test_people_give_the_same_metrics_as_the_evaluation(seeds: list[Seed]) -> No
             assert sums / counts == pytest.approx(expected)
 
 
-def test_every_interval_holds_its_mean(seeds: list[Seed]) -> None:
-    estimates = Estimates(seeds)
-    for name, values in estimates.values[0].items():
-        for found in filter(None, (estimates.mean(name, key) for key in values)):
-            assert found.low is not None and found.high is not None
-            assert found.low <= found.mean <= found.high
-
-
 def test_n_counts_people_where_their_answers_are_known_and_seeds_otherwise(seeds: list[Seed]) -> None:
     estimates = Estimates(seeds)
-    for metric, people in {FORGET_METRIC: 8, RETAIN_METRIC: 10}.items():
+    for metric, people in {FORGET_METRIC: 8, RETAIN_METRIC: 10, REALWORLD_METRIC: 2}.items():
         found = estimates.mean("vkd", metric)
         assert found is not None
         assert (found.n, found.n_seeds) == (people, 2)
     cost = estimates.mean("vkd", "seconds_per_epoch")
     assert cost is not None
-    assert (cost.mean, cost.low, cost.high, cost.n) == (4.0, 3.0, 5.0, 2)
+    assert (cost.n, cost.n_seeds) == (2, 2)
+
+
+def test_what_is_known_by_seed_alone_has_a_t_interval(seeds: list[Seed]) -> None:
+    """Of 3 and 5: Student's 97.5 % quantile with one degree of freedom is 12.706, the standard error 1."""
+    cost = Estimates(seeds).mean("vkd", "seconds_per_epoch")
+    assert cost is not None
+    assert (cost.mean, cost.low, cost.high) == pytest.approx((4.0, 4 - 12.706, 4 + 12.706), abs=1e-3)
+    same = Estimates(seeds).mean("vkd", "trainable_parameters")
+    assert same is not None
+    assert same.low == same.mean == same.high == 1000
 
 
 def test_difference_to_itself_is_surely_nothing(seeds: list[Seed]) -> None:

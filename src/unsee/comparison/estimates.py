@@ -1,7 +1,8 @@
 """Means over seeds with hierarchical bootstrap intervals: seeds are drawn, and people within each drawn seed.
 
-Every model is resampled with the same draws, so that differences between models are paired. What is not known person
-by person (costs, relearning gaps) is resampled over seeds alone.
+Every model is resampled with the same draws, so that differences between models are paired. People who are the same in
+all seeds are drawn once for all of them. What is not known person by person (costs, relearning gaps) has a t-interval
+over seeds: few seeds resampled give hardly more than their own range.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtrit
 
 from unsee.comparison.seeds import Seed
 from unsee.evaluation.metrics import CONFIDENCE
@@ -24,9 +26,9 @@ GAPS = ("before", "after", "gap", "gap_unseen", "gap_control", "gap_unseen_contr
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean over `n_seeds` seeds with its 95 % interval, None where one value alone was resampled.
+    """A mean over `n_seeds` seeds with its 95 % interval, None where there is only one of what it is over.
 
-    n: how many were resampled: people of all seeds together, or seeds where nothing is known of people.
+    n: how many people it is over, the same person in several seeds once; or seeds where nothing is known of people.
     """
 
     mean: float
@@ -114,38 +116,46 @@ class Estimates:
         n = people or len(measured)
         if n < 2:
             return Estimate(mean, None, None, n, len(measured))
-        if people:
-            draws = np.stack([self._resampled(name, key, measured) for name in weights], axis=-1)
-        else:
-            draws = values[_seeds_drawn(len(measured))]
+        if not people:
+            return Estimate(mean, *_t_interval(values @ signs), n, n)
+        draws = np.stack([self._resampled(name, key, measured) for name in weights], axis=-1)
         return Estimate(mean, *_interval((draws @ signs).mean(axis=1), mean), n, len(measured))
 
     def _people(self, key: str, seeds: tuple[int, ...]) -> int:
         """How many people's answers are known in these seeds; 0 where they are not in each of them."""
-        per_seed = [self._seeds[index].per_person.get(_split(key)[1]) for index in seeds]
-        return 0 if any(people is None for people in per_seed) else sum(len(p) for p in per_seed if p is not None)
+        metric = _split(key)[1]
+        if any(metric not in self._seeds[index].people for index in seeds):
+            return 0
+        per_seed = [self._seeds[index].people[metric] for index in seeds]
+        return len(per_seed[0]) if self._same_people(metric, seeds) else sum(map(len, per_seed))
+
+    def _same_people(self, metric: str, seeds: tuple[int, ...]) -> bool:
+        return len({self._seeds[index].people[metric] for index in seeds}) == 1
 
     def _resampled(self, name: str, key: str, seeds: tuple[int, ...]) -> np.ndarray:
         """[DRAWS, seeds]."""
         derived, metric = _split(key)
         if (metric, seeds) not in self._accuracies:
-            self._accuracies[metric, seeds] = resample([self._seeds[index].per_person[metric] for index in seeds])
+            per_person = [self._seeds[index].per_person[metric] for index in seeds]
+            self._accuracies[metric, seeds] = resample(per_person, self._same_people(metric, seeds))
         accuracies = self._accuracies[metric, seeds]
         own = accuracies[..., self._index[name]]
         return derived.of(own, accuracies[..., self._index[derived.reference]]) if derived else own
 
 
-def resample(per_person: Sequence[np.ndarray]) -> np.ndarray:
+def resample(per_person: Sequence[np.ndarray], same_people: bool = False) -> np.ndarray:
     """Mean score of every model in each draw of as many seeds as there are, [DRAWS, seeds, models].
 
     Args:
         per_person: per seed, [people, models, 2] as in `Seed.per_person`.
+        same_people: the people of all seeds are the same, in the same order: each draw of them is one for all seeds.
     """
     slots = len(per_person)
     means = []
     for index, people in enumerate(per_person):
-        sums, counts = np.moveaxis(np.tensordot(_people_drawn(index, slots, len(people)), people, axes=1), -1, 0)
-        means.append(sums / counts)
+        drawn = _people_drawn(0 if same_people else index, 1 if same_people else slots, len(people))
+        sums, counts = np.moveaxis(np.tensordot(drawn, people, axes=1), -1, 0)
+        means.append(np.broadcast_to(sums / counts, (DRAWS, slots, people.shape[1])))
     return np.stack(means)[_seeds_drawn(slots), np.arange(DRAWS)[:, None], np.arange(slots)]
 
 
@@ -166,6 +176,13 @@ def _interval(draws: np.ndarray, mean: float) -> tuple[float, float]:
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(draws, [tail, 1 - tail])
     return min(float(low), mean), max(float(high), mean)
+
+
+def _t_interval(values: np.ndarray) -> tuple[float, float]:
+    """Student's interval of the mean of at least two values."""
+    n = len(values)
+    half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2) * values.std(ddof=1) / np.sqrt(n))
+    return float(values.mean()) - half, float(values.mean()) + half
 
 
 def _split(key: str) -> tuple[Derived | None, str]:

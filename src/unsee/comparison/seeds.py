@@ -20,6 +20,7 @@ REFERENCES = ("vanilla", "retrained")
 ANSWER_COLUMNS = (
     "question_id",
     "entity_id",
+    "entity_name",
     "split",
     "modality",
     "view",
@@ -30,7 +31,7 @@ ANSWER_COLUMNS = (
 )
 """Of a prediction, what statistics need; `answers.parquet` has them for every model, told apart by `name`."""
 
-_PERSON = ("name", "entity_id", "split", "modality", "view", "task")
+_PERSON = ("name", "entity_id", "entity_name", "split", "modality", "view", "task")
 _SCORED = {
     "accuracy": ("classification", "correct"),
     "exact": ("classification", "exact"),
@@ -61,23 +62,33 @@ class Seed:
     def per_person(self) -> dict[str, np.ndarray]:
         """Metric -> [people, models, 2]: summed score and number of questions of everyone whom all models were asked
         about; metrics that answers.parquet cannot tell are left out."""
+        return {metric: np.array([*people.values()], dtype=float) for metric, people in self._asked.items()}
+
+    @cached_property
+    def people(self) -> dict[str, tuple[tuple[str, str], ...]]:
+        """Metric -> id and name of the people of `per_person`, in its order. Another benchmark may have other people
+        under the same ids."""
+        return {metric: tuple(people) for metric, people in self._asked.items()}
+
+    @cached_property
+    def _asked(self) -> dict[str, dict[tuple[str, str], list[tuple[float, int]]]]:
         scored = sorted({column for _, column in _SCORED.values()})
         aggregations = [(column, how) for column in scored for how in ("sum", "count")]
-        found: dict[str, dict[str, dict[str, tuple[float, int]]]] = defaultdict(lambda: defaultdict(dict))
+        found: dict[str, dict[tuple[str, str], dict[str, tuple[float, int]]]] = defaultdict(lambda: defaultdict(dict))
         for row in self.answers.group_by(_PERSON).aggregate(aggregations).to_pylist():
             for measure, (task, column) in _SCORED.items():
                 if row["task"] == task and row[f"{column}_count"]:
                     scores = (row[f"{column}_sum"], row[f"{column}_count"])
-                    found[_metric(row, measure)][row["entity_id"]][row["name"]] = scores
+                    found[_metric(row, measure)][row["entity_id"], row["entity_name"]][row["name"]] = scores
         asked = {
-            metric: [
-                [people[p][name] for name in self.models]
-                for p in sorted(people)
-                if people[p].keys() >= self.models.keys()
-            ]
+            metric: {
+                person: [people[person][name] for name in self.models]
+                for person in sorted(people)
+                if people[person].keys() >= self.models.keys()
+            }
             for metric, people in found.items()
         }
-        return {metric: np.array(people, dtype=float) for metric, people in asked.items() if people}
+        return {metric: people for metric, people in asked.items() if people}
 
 
 def read_seeds(directories: Sequence[Path]) -> list[Seed]:

@@ -163,11 +163,12 @@ class ComparisonTables:
         return Cell(f"{100 * value:+.1f}" if signed else f"{100 * value:.1f}")
 
     def _amount(self, estimate: Estimate, digits: int) -> Cell:
-        """A mean as it is, thousands apart; its interval unless it is the same for all seeds."""
+        """A mean as it is, thousands apart; its interval above zero unless it is the same for all seeds."""
         if estimate is None:
             return self._share(None, "its cost was not recorded")
         form = f"{{:,.{digits}f}}"
-        interval = _interval(estimate, form, "–") if estimate["low"] != estimate["high"] else None
+        known = estimate["low"] != estimate["high"]
+        interval = _interval({**estimate, "low": max(estimate["low"], 0.0)}, form, "–") if known else None
         return Cell(form.format(estimate["mean"]).replace(",", THIN_SPACE), interval)
 
     def _why(self, name: str, metric: str) -> str | None:
