@@ -71,14 +71,14 @@ def make_artifacts(
     people: Mapping[str, int] = PEOPLE,
 ) -> dict[str, Any]:
     """Write the artifacts of a seed and return the arguments of `compare_methods.run`."""
-    models = {"vanilla": vanilla, "retrained": retrained, **methods}
-    for name, outcome in models.items():
-        write_evaluation(root / name / "evaluation", name, predictions(outcome, people, seed))
-        _write(root / name / "relearning", "relearning", {"model": name}, {"relearning.json": _attacks(outcome)})
     for name, outcome in methods.items():
         settings = {"method": name, "scope": "vision", "learning_rate": 0.002, "seed": seed, **(outcome.settings or {})}
         cost = {"seconds_per_epoch": outcome.seconds, "trainable_parameters": 1000.0, "peak_memory_mb": 900.0}
-        _write(root / name / "model", "model", {"settings": settings, "cost": cost}, {})
+        _write(root / name / "model", "model", {"settings": settings, "cost": cost}, {"delta.json": [name, seed]})
+    for name, outcome in {"vanilla": vanilla, "retrained": retrained, **methods}.items():
+        write_evaluation(root / name / "evaluation", name, predictions(outcome, people, seed))
+        facts = {"model": name, "model_digest": _model_digest(root / name)}
+        _write(root / name / "relearning", "relearning", facts, {"relearning.json": _attacks(outcome)})
     kinds = {kind: [root / name / kind[:-1] for name in methods] for kind in ("models", "evaluations", "relearnings")}
     references = {n: Reference(root / n / "evaluation", root / n / "relearning") for n in ("vanilla", "retrained")}
     return {"seed": seed, "references": references, "methods": aligned(**kinds)}
@@ -139,12 +139,17 @@ def _prediction(
 def write_evaluation(path: Path, name: str, answers: Sequence[Prediction]) -> None:
     """An evaluation artifact of these predictions, measured as the real ones are."""
     metrics = compute_metrics(answers, bootstrap=20, seed=0)
-    with artifact.create(path, "evaluation", {"model": name}):
+    with artifact.create(path, "evaluation", {"model": name, "model_digest": _model_digest(path.parent)}):
         table = pa.Table.from_pylist([asdict(answer) for answer in answers], schema=PREDICTION_SCHEMA)
         pq.write_table(table, path / "predictions.parquet")
         artifact.write_json(
             path / "metrics.json", {"model": name, "metrics": {k: asdict(m) for k, m in metrics.items()}}
         )
+
+
+def _model_digest(path: Path) -> str:
+    """Of the model here; references, which are not read, have none."""
+    return artifact.read(path / "model", "model").digest if (path / "model").exists() else ""
 
 
 def reanswered(answers: Sequence[Prediction], **changes: Any) -> list[Prediction]:

@@ -34,7 +34,7 @@ def test_seed_json_has_everything_that_was_measured(arguments: dict[str, Any], t
     shown = gather(arguments, tmp_path / "seed")
     told = json.loads((tmp_path / "seed" / "seed.json").read_text())
     assert artifact.read(tmp_path / "seed", "comparison-seed").facts == {"seed": 3, "methods": ["vkd", "ga"]}
-    assert (told["seed"], told["forget"]) == (3, 4)
+    assert told["seed"] == 3
     assert set(told["references"]) == {"vanilla", "retrained"}
     assert told["methods"]["ga"]["settings"]["method"] == "ga"
     assert told["methods"]["ga"]["cost"]["seconds_per_epoch"] == 3.0
@@ -83,11 +83,19 @@ def other_request(arguments: dict[str, Any]) -> None:
     )
 
 
+def other_attack(arguments: dict[str, Any]) -> None:
+    path = arguments["methods"][1].relearning
+    facts = artifact.read(path, "relearning").facts
+    with artifact.create(path, "relearning", facts):
+        artifact.write_json(path / "relearning.json", {})
+
+
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (lambda a: swap(a, "relearning"), "is an attack on ga, but .* beside it is the evaluation of vkd"),
-        (lambda a: swap(a, "model"), "the model beside the evaluation of vkd was made by ga; give the artifacts"),
+        (lambda a: swap(a, "relearning"), "is an attack on ga, but .* is the evaluation of another model, vkd"),
+        (lambda a: swap(a, "model"), "vkd/evaluation is not the evaluation of .*ga/model; give the artifacts of all"),
+        (other_attack, "ga was not attacked with the same portraits as vanilla; attack all models"),
         (twice, "vkd is given 2 times; give every model a name of its own"),
         (full_model, "is no unlearned model .settings is missing."),
         (other_reference, "is the evaluation of vanilla, not of retrained"),

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from unsee.report.checks import FORGET_METRIC, RETAIN_METRIC
 from unsee.storage import artifact
 from unsee.tracking import Tracker
 
+SAME_ORDER = "give the artifacts of all models in the same order"
 _ASKED = ("question_id", "entity_id", "split", "modality", "view", "task")
 
 
@@ -51,9 +52,10 @@ def aligned(models: Sequence[Path], evaluations: Sequence[Path], relearnings: Se
 
 @dataclass(frozen=True)
 class _Found:
-    """A model's name, its entry in seed.json and its answers."""
+    """A model's name and digest, its entry in seed.json and its answers."""
 
     name: str
+    model_digest: str
     entry: dict[str, Any]
     answers: pa.Table
 
@@ -76,6 +78,7 @@ def run(
     _require_own_names([*known.values(), *found])
     for other in (known["retrained"], *found):
         _require_same_questions(known["vanilla"], other)
+        _require_same_attacks(known["vanilla"], other)
     gathered = Seed(
         seed,
         references={name: each.entry for name, each in known.items()},
@@ -84,7 +87,7 @@ def run(
     )
     with artifact.create(out, "comparison-seed", {"seed": seed, "methods": [each.name for each in found]}):
         told = {"seed": seed, "references": gathered.references, "methods": gathered.methods}
-        artifact.write_json(out / "seed.json", {**told, "forget": _forget_people(gathered.answers)})
+        artifact.write_json(out / "seed.json", told)
         pq.write_table(gathered.answers, out / "answers.parquet")
     shown = _shown(gathered)
     tracker.log_params({"seed": seed, "methods": ", ".join(gathered.methods)})
@@ -101,21 +104,25 @@ def _reference(name: str, paths: Reference) -> _Found:
 
 
 def _method(paths: Measured) -> _Found:
-    facts = artifact.read(paths.model, "model", verify=False).facts
-    if missing := [fact for fact in ("settings", "cost") if fact not in facts]:
+    model = artifact.read(paths.model, "model", verify=False)
+    if missing := [fact for fact in ("settings", "cost") if fact not in model.facts]:
         raise UserError(f"{paths.model} is no unlearned model ({missing[0]} is missing); give what unlearn wrote")
     found = _measured(paths)
-    entry = {**found.entry, "settings": facts["settings"], "cost": facts["cost"]}
-    return _Found(found.name, entry, found.answers)
+    if found.model_digest != model.digest:
+        raise UserError(f"{paths.evaluation} is not the evaluation of {paths.model}; {SAME_ORDER}")
+    return replace(found, entry={**found.entry, "settings": model.facts["settings"], "cost": model.facts["cost"]})
 
 
 def _measured(paths: Reference) -> _Found:
-    name = artifact.read(paths.evaluation, "evaluation").facts["model"]
-    attacked = artifact.read(paths.relearning, "relearning").facts["model"]
-    if attacked != name:
+    evaluated, attacked = (
+        artifact.read(path, kind).facts
+        for path, kind in ((paths.evaluation, "evaluation"), (paths.relearning, "relearning"))
+    )
+    name, digest = evaluated["model"], evaluated["model_digest"]
+    if (attacked["model"], attacked["model_digest"]) != (name, digest):
         raise UserError(
-            f"{paths.relearning} is an attack on {attacked}, but {paths.evaluation} beside it is the evaluation of "
-            f"{name}; give the artifacts of all models in the same order"
+            f"{paths.relearning} is an attack on {attacked['model']}, but {paths.evaluation} beside it is the "
+            f"evaluation of another model, {name}; {SAME_ORDER}"
         )
     metrics = json.loads((paths.evaluation / "metrics.json").read_text())["metrics"]
     entry = {
@@ -124,21 +131,14 @@ def _measured(paths: Reference) -> _Found:
         "relearning": json.loads((paths.relearning / "relearning.json").read_text()),
     }
     answers = pq.read_table(paths.evaluation / "predictions.parquet", columns=list(ANSWER_COLUMNS))
-    return _Found(name, entry, answers.append_column("name", pa.array([name] * len(answers), pa.string())))
+    named = answers.append_column("name", pa.array([name] * len(answers), pa.string()))
+    return _Found(name, digest, entry, named)
 
 
 def _require_own_names(models: Sequence[_Found]) -> None:
-    """Names are unique, and a method that is named like one of the methods in use is that one."""
     for name, count in Counter(model.name for model in models).items():
         if count > 1:
             raise UserError(f"{name} is given {count} times; give every model a name of its own")
-    methods = {model.name: model.entry["settings"]["method"] for model in models if "settings" in model.entry}
-    for name, method in methods.items():
-        if name in methods.values() and name != method:
-            raise UserError(
-                f"the model beside the evaluation of {name} was made by {method}; "
-                "give the artifacts of all models in the same order"
-            )
 
 
 def _require_same_questions(first: _Found, other: _Found) -> None:
@@ -150,9 +150,17 @@ def _require_same_questions(first: _Found, other: _Found) -> None:
         )
 
 
-def _forget_people(answers: pa.Table) -> int:
-    split, person = (answers[column].to_pylist() for column in ("split", "entity_id"))
-    return len({p for s, p in zip(split, person, strict=True) if s == "forget"})
+def _require_same_attacks(first: _Found, other: _Found) -> None:
+    """What an attack wins back is judged by the same attack on the references."""
+    budgets, others = (
+        {(sampling, percent) for sampling, percents in each.entry["relearning"].items() for percent in percents}
+        for each in (first, other)
+    )
+    if budgets != others:
+        raise UserError(
+            f"{other.name} was not attacked with the same portraits as {first.name}; "
+            "attack all models of a seed with the same relearn.percents and relearn.samplings"
+        )
 
 
 def _shown(seed: Seed) -> dict[str, float]:

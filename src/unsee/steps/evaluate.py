@@ -42,7 +42,9 @@ def run(
     request = ForgetRequest.resolve(data, forget)
     mllm = open_model(model, base, settings.threads)
     examiner = Examiner(mllm, ImageBank(mllm, data), settings.batch_images, settings.choice)
-    with artifact.create(out, "evaluation", {"model": name, "settings": settings.model_dump()}):
+    digest = artifact.read(model, "model", verify=False).digest
+    facts = {"model": name, "model_digest": digest, "settings": settings.model_dump()}
+    with artifact.create(out, "evaluation", facts):
         predictions = examine(examiner, examination(data, request), request, generate=settings.generate)
         metrics = compute_metrics(predictions, settings.bootstrap, settings.seed)
         table = pa.Table.from_pylist([asdict(p) for p in predictions], schema=PREDICTION_SCHEMA)

@@ -35,7 +35,8 @@ def run(
     data = load(benchmark)
     request = ForgetRequest.resolve(data, forget)
     checkpoints = Checkpoints.of("relearn", settings.model_dump(), request.forget, digests)
-    with artifact.create(out, "relearning", {"model": name, "settings": settings.model_dump()}):
+    facts = {"model": name, "model_digest": digests[1], "settings": settings.model_dump()}
+    with artifact.create(out, "relearning", facts):
         found: dict[str, Any] = {}
         if settings.percents:
             found = _attack(settings, data, request, open_model(model, base, settings.threads), checkpoints)
