@@ -93,6 +93,12 @@ def test_figure_is_told_in_words(two_seeds: Compared) -> None:
     assert "4 ga: distance to retrained, points 22.5, lost by others, points 46.0" in label
 
 
+def test_page_says_what_its_intervals_are_over(two_seeds: Compared, one_seed: Compared) -> None:
+    assert "intervals over seeds and people; of costs" in text(two_seeds.html)
+    assert "One seed: 95 % intervals are over people." in text(one_seed.html)
+    assert "over seeds" not in text(one_seed.html)
+
+
 def test_page_loads_nothing(two_seeds: Compared) -> None:
     elements = Elements(two_seeds.html)
     assert not {"script", "link", "iframe", "object", "embed", "base", "img"} & {tag for tag, _ in elements.found}

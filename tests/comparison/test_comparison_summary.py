@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_seeds import NO_ATTACK, Compared, Outcome, compared, make_seed
+from made_seeds import NO_ATTACK, RETRAINED, Compared, Outcome, compared, make_seed
 
 from unsee.report.checks import FORGET_METRIC, FORGET_TRAINING_METRIC, RETAIN_METRIC
 
@@ -93,6 +93,11 @@ def test_no_method_may_be_matched(tmp_path: Path) -> None:
     assert found.comparison["ranking"] == []
     assert found.comparison["paired"] == {}
     assert "No method forgets without costing" in found.comparison["headline"]
+
+
+def test_the_reference_alone_is_no_comparison(tmp_path: Path) -> None:
+    found = compared(tmp_path, [make_seed(tmp_path, 0, {"retrain": RETRAINED})])
+    assert found.comparison["headline"] == "There is no method to compare: retrain is the reference itself"
 
 
 def test_one_seed_has_intervals_over_its_people(one_seed: Compared) -> None:

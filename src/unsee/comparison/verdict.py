@@ -3,7 +3,7 @@
 from typing import Any
 
 from unsee.comparison.estimates import DISTANCE, LOSS
-from unsee.comparison.summary import MATCHED_LOSS, OURS
+from unsee.comparison.summary import GOLD, MATCHED_LOSS, OURS
 from unsee.report.checks import FORGET_METRIC, RETAIN_METRIC
 from unsee.report.wording import counted, points
 
@@ -14,6 +14,8 @@ def headline(comparison: dict[str, Any]) -> str:
     """Which method is closest to the retrained model at matched retain accuracy, or that nothing can be said."""
     if comparison["ranking"] is None:
         return "Which method forgets best cannot be said"
+    if not comparison["ranking"] and not comparison["unmatched"]:
+        return f"There is no method to compare: {GOLD} is the reference itself"
     if not comparison["ranking"]:
         return f"No method forgets without costing the people who stay more than {points(MATCHED_LOSS)}"
     best = comparison["ranking"][0]
