@@ -1,5 +1,7 @@
-"""The comparison DAG: names that tell methods and seeds apart, in MLflow and on the terminal."""
+"""The comparison DAG: what reaches each step, and names that tell methods and seeds apart."""
 
+import io
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,9 +13,30 @@ from unsee.settings import BenchmarkSettings
 from unsee.tracking.mlflow import start_parent
 from unsee_components.prepare_benchmark.component import prepare_benchmark
 from unsee_components.resolve_settings.component import resolve_settings
+from unsee_pipelines import local
 from unsee_pipelines.compare import comparison
 from unsee_pipelines.compile import COMPILED
-from unsee_pipelines.local import _step_names
+from unsee_pipelines.jobs import Request, compare_job
+from unsee_pipelines.transcript import Transcript, everything_into
+
+METHODS = ["vkd", "vkd unlearn.beta=7"]
+NOTED = """
+import json, os, pathlib, sys  # in place of kfp.dsl.executor_main
+told = json.loads(sys.argv[-1])
+given, outputs = told["inputs"].get("parameterValues", {}), told["outputs"]
+place = pathlib.Path(outputs["outputFile"])
+place.parent.mkdir(parents=True, exist_ok=True)
+for found in outputs.get("artifacts", {}).values():
+    pathlib.Path(found["artifacts"][0]["uri"]).touch()
+values = {name: {} if name == "sections" else name for name in outputs.get("parameters", {})}
+if "of_seed" in values:
+    values |= {"of_seed": f", seed {given['seed']}", "of_method": f" {given['method']}, seed {given['seed']}"}
+place.write_text(json.dumps({"parameterValues": values, "artifacts": outputs.get("artifacts", {})}))
+lists = {name: len(found["artifacts"]) for name, found in told["inputs"].get("artifacts", {}).items()}
+with open(os.environ["NOTES"], "a") as notes:
+    notes.write(json.dumps([place.parent.name, given, lists]) + "\\n")
+"""
+"""A step that notes what it is given, and gives outputs of no content."""
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +48,7 @@ def tasks() -> dict[str, dict]:
 
 
 def test_the_terminal_names_every_step_by_what_it_does() -> None:
-    names = list(_step_names(comparison.pipeline_spec).values())
+    names = list(local._step_names(comparison.pipeline_spec).values())
     assert len(set(names)) == len(names)
     assert [name for name in names if name[-1].isdecimal()] == []
 
@@ -80,3 +103,46 @@ def test_a_step_of_another_seed_has_an_mlflow_run_of_its_own_and_a_retried_one_g
     (experiment,) = [e for e in client.search_experiments() if e.name == "unsee"]
     children = client.search_runs([experiment.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'")
     assert sorted(run.info.run_name for run in children) == ["prepare-benchmark, seed 0", "prepare-benchmark, seed 1"]
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the DAG, its steps replaced by notes, ran twice by KFP's local engine."""
+    root = tmp_path_factory.mktemp("engine")
+    place = local.Workplace(root / "out")
+    place.cache.mkdir(parents=True)
+    spec = local.PipelineSpec()
+    spec.CopyFrom(comparison.pipeline_spec)
+    for executor in spec.deployment_spec["executors"].values():
+        executor["container"].update({"command": ["python3", "-c", NOTED], "args": ["{{$}}"]})
+    names = local._step_names(spec)
+    for run in ("first", "second"):
+        transcript = Transcript(names, io.StringIO(), io.StringIO(), lambda step: None, len(names))
+        with everything_into(transcript), local._environment(NOTES=str(root / f"{run}.txt")):
+            arguments = {"methods": METHODS, "seeds": [0, 1]}
+            local._execute(spec, arguments, root / run / "artifacts", place, transcript)
+    return root
+
+
+def noted(file: Path) -> dict[str, list[tuple[dict, dict]]]:
+    """Task -> parameters, and how many artifacts of each kind, of every time it ran."""
+    found: dict[str, list[tuple[dict, dict]]] = {}
+    for task, given, lists in map(json.loads, file.read_text().splitlines()):
+        found.setdefault(task, []).append((given, lists))
+    return found
+
+
+def test_on_one_machine_every_method_is_taken_at_every_seed(engine: Path) -> None:
+    ran = noted(engine / "first.txt")
+    assert sum(map(len, ran.values())) == compare_job(Request(), METHODS, [0, 1]).steps
+    assert [given["label"] for given, _ in ran["unlearn"]] == [
+        f" {method}, seed {seed}" for seed in (0, 1) for method in METHODS
+    ]
+    assert [given["label"] for given, _ in ran["build-vanilla"]] == [", seed 0", ", seed 1"]
+    assert [given["seed"] for given, _ in ran["compare-methods"]] == [0, 1]
+    assert {lists["models"] for _, lists in ran["compare-methods"]} == {2}
+    assert [lists["seeds"] for _, lists in ran["compare-report"]] == [2]
+
+
+def test_a_second_comparison_is_served_from_the_cache(engine: Path) -> None:
+    assert noted(engine / "second.txt").keys() == {"compare-report", "finish"}

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from mlflow import MlflowClient, artifacts
+from mlflow import artifacts
 from mlflow.entities import Run
+from reduced import REDUCED, client, environment
 
 import unsee
 from unsee.benchmark import embedded
@@ -20,24 +21,6 @@ from unsee.mllm import checkpoint
 from unsee.settings import BenchmarkSettings
 from unsee.storage import artifact
 
-REDUCED = (
-    "threads=1",
-    "benchmark.forget=2",
-    "benchmark.retain=3",
-    "benchmark.train_views=2",
-    "benchmark.heldout_views=1",
-    "vanilla.text_steps=1",
-    "vanilla.steps=2",
-    "vanilla.batch_images=4",
-    "unlearn.epochs=1",
-    "unlearn.least_steps=1",
-    "unlearn.versions=2",
-    "evaluation.bootstrap=10",
-    "evaluation.generate=false",
-    "relearn.percents=[50]",
-    "relearn.samplings=[person]",
-    "relearn.epochs=1",
-)
 INDEPENDENT_OF_THRESHOLD = {
     "prepare-benchmark",
     "build-vanilla",
@@ -57,11 +40,6 @@ def command(out: Path, *settings: str, **options: str) -> list[str]:
     assignments = [part for setting in (*reduced, *settings) for part in ("--set", setting)]
     given = [part for name, value in options.items() for part in (f"--{name}", value)]
     return [str(Path(sys.executable).with_name("unsee")), "run", "--out", str(out), *assignments, *given]
-
-
-def environment(**variables: str) -> dict[str, str]:
-    untracked = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-    return {**untracked, **variables}
 
 
 def outcomes(printed: str) -> dict[str, str]:
@@ -103,11 +81,6 @@ def test_a_run_leaves_summary_report_and_log(first):
         "registration.json",
         "log.txt",
     }
-
-
-def client(out: Path) -> MlflowClient:
-    """The store that the run in `out` was tracked in."""
-    return MlflowClient(tracking_uri=f"sqlite:///{out.parent / 'mlflow.db'}")
 
 
 def tracked(out: Path) -> tuple[Run, dict[str, Run]]:
