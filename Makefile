@@ -12,7 +12,7 @@ demo: install
 test: install
 	$(BIN)/pytest -m "not slow"
 
-# Kill-and-resume of every step, real photographs end to end, rebuilding the base model.
+# Kill-and-resume of every step, real photographs end to end, a small comparison, rebuilding the base model.
 test-slow: install
 	$(BIN)/pytest -m "slow and not figures"
 

@@ -12,7 +12,8 @@ from unsee.benchmark import schema
 from unsee.errors import UserError
 from unsee.mllm import checkpoint
 from unsee.settings import UnlearnSettings
-from unsee.steps import evaluate, prepare_benchmark, relearn_attack, unlearn
+from unsee.steps import compare_methods, compare_report, evaluate, prepare_benchmark, relearn_attack, unlearn
+from unsee.steps.compare_methods import Measured, Reference
 from unsee.storage import artifact
 from unsee.tracking import NoTracker
 from unsee.training import CHECKPOINTS
@@ -310,6 +311,23 @@ def test_an_attack_that_cannot_be_uploaded_is_kept_and_not_run_again(tiny_run, t
         assert set(attack(NoTracker())) == {"image"}
     assert artifact.read(tmp_path / "out", "relearning").files == kept
     assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_what_was_measured_is_compared_and_people_of_a_given_benchmark_count_once(tiny_run, tmp_path, monkeypatch):
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "KFP_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    measured = {name: (tiny_run[f"evaluation-{name}"], tiny_run[f"relearning-{name}"]) for name in MODELS}
+    measured["retrained"] = (tiny_run["evaluation-retrained"], tiny_run["relearning-retrained"])
+    references = {name: Reference(*measured[name]) for name in ("vanilla", "retrained")}
+    methods = [Measured(*measured["unlearned"], tiny_run["unlearned"])]
+    seeds = [tmp_path / "seed-0", tmp_path / "seed-1"]
+    for number, out in enumerate(seeds):
+        compare_methods.run(number, references, methods, out, NoTracker())
+    compare_report.run(seeds, "compare", tmp_path / "report", NoTracker())
+    found = read_json(tmp_path / "report" / "comparison.json")["methods"]["unlearned"]
+    told = read_json(tiny_run["evaluation-unlearned"] / "metrics.json")["metrics"]["forget/vqa/heldout_accuracy"]
+    estimate = found["metrics"]["forget/vqa/heldout_accuracy"]
+    assert (estimate["mean"], estimate["n"], estimate["n_seeds"]) == (pytest.approx(told["value"]), told["n"], 2)
 
 
 def test_inputs_of_the_wrong_kind_are_refused(tiny_run, tmp_path):
