@@ -1,10 +1,13 @@
 """Settings: preset, file, assignments, seed; every mistake is told in a sentence that names where it is."""
 
+import json
+
 import pytest
 import yaml
 
 from unsee.errors import UserError
-from unsee.settings import load_settings
+from unsee.settings import UnlearnSettings, load_settings, variants
+from unsee.unlearning.method import find, names
 
 
 def test_the_preset_gives_every_section_its_seed_and_threads():
@@ -35,6 +38,15 @@ def test_small_numbers_may_be_written_in_any_usual_way(text):
 def test_a_threshold_given_one_way_replaces_the_preset_s_other_way(assignment, value, fraction):
     mask = load_settings("embedded", assignments=[f"unlearn.mask.{assignment}"]).unlearn.mask
     assert (mask.value, mask.fraction) == (value, fraction)
+
+
+@pytest.mark.parametrize("method", dict.fromkeys([*names(), *variants("embedded")]))
+def test_every_method_and_its_own_settings_can_be_set_one_by_one(method):
+    settings = load_settings("embedded", method=method)
+    own = find(settings.unlearn.method).Settings.model_fields.keys() - UnlearnSettings.model_fields.keys()
+    for name in own:
+        value = json.dumps(settings.unlearn.model_dump(mode="json")[name])
+        assert load_settings("embedded", method=method, assignments=[f"unlearn.{name}={value}"]) == settings
 
 
 @pytest.mark.parametrize(

@@ -296,7 +296,9 @@ def _parse_assignment(text: str) -> dict[str, Any]:
 def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
     """Deep merge; a threshold given as value replaces a fraction and the other way round."""
     for key, value in values.items():
-        if isinstance(value, Mapping) and isinstance(into.get(key), dict) and not {"value", "fraction"} & set(value):
-            _merge(into[key], value)
+        old = into.get(key)
+        mappings = isinstance(value, Mapping) and isinstance(old, dict)
+        if mappings and not {*old, *value} <= ThresholdSettings.model_fields.keys():
+            _merge(old, value)
         else:
             into[key] = value
