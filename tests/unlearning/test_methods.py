@@ -11,6 +11,7 @@ from float64_pixels import see_in_float64
 from unsee.errors import UserError
 from unsee.mllm import checkpoint
 from unsee.mllm.families import Llava
+from unsee.mllm.packing import pack_training
 from unsee.tracking import NoTracker
 from unsee.training import Checkpoints
 from unsee.unlearning import method as methods
@@ -287,11 +288,39 @@ def test_manu_s_measures_are_those_of_the_stock_forward(student, make_work):
         hook.remove()
 
 
+@pytest.mark.parametrize("asked", ["forget", "forget_by_name"])
+def test_manu_s_measures_of_every_llm_layer_are_those_of_the_stock_forward_over_all_tokens(student, make_work, asked):
+    rows = getattr(make_work(student, "manu", questions=2, **ALL), asked)
+    mlps, seen = student.llm_mlps(), {}
+    found = activation_measures(mlps, rows)
+    hooks = [m.outgoing.register_forward_pre_hook(lambda _, x, i=m.layer: seen.setdefault(i, x[0])) for m in mlps]
+    of_rows = {mlp.layer: [] for mlp in mlps}
+    for key in rows.keys:
+        prefix = len(pack_training([rows.rows[key]], student.pad).prefix)
+        pixels = rows.bank.pixels([key]) if rows.see else None
+        tokens = {mlp.layer: [] for mlp in mlps}
+        for number, question in enumerate(rows.rows[key]):
+            seen.clear()
+            ids = torch.tensor([question.prompt + question.answers[0][:-1]])
+            student.model(input_ids=ids, pixel_values=pixels, use_cache=False)
+            for layer, z in seen.items():
+                tokens[layer].append(z[0, prefix if number else 0 :])
+        for layer, z in ((layer, torch.cat(parts)) for layer, parts in tokens.items()):
+            share = (z > 0).to(z.dtype).mean(dim=0)
+            of_rows[layer].append(
+                torch.stack([z.abs().mean(0), share, z.var(0, unbiased=False), z.pow(2).mean(0).sqrt()])
+            )
+    for hook in hooks:
+        hook.remove()
+    for layer, expected in of_rows.items():
+        torch.testing.assert_close(found[layer], torch.stack(expected).mean(dim=0).to(found[layer]).detach())
+
+
 def test_manu_prunes_the_asked_share_of_tower_and_llm_neurons_and_trains_nothing(student, make_work):
-    work = make_work(student, "manu", questions=2, **ALL, fraction=0.1, layers=2)
+    work = make_work(student, "manu", questions=2, **ALL, fraction=0.1, layers=1)
     before = {name: tensor.clone() for name, tensor in student.model.state_dict().items()}
     assert together(work).run() == []
-    for mlps in (student.tower_mlps(2), student.llm_mlps()):
+    for mlps in (student.tower_mlps(), student.llm_mlps()):
         gone = torch.cat([(mlp.outgoing.weight == 0).all(dim=0) for mlp in mlps])
         assert float(gone.float().mean()) == pytest.approx(0.1, abs=0.01)
         for mlp in mlps:
