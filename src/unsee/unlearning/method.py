@@ -107,7 +107,7 @@ class Work:
         return prefix.features
 
     def blends(self, count: int) -> Images:
-        """Blends of two retain portraits each, as many as there are retain portraits; a step takes `count`."""
+        """Each retain portrait blended with one drawn at random; a step takes `count`."""
         images = self.retain.keys
         pixels = blended(self._pixels, images, self.settings.seed, self.version)
         return Images(images, self._seeing(pixels, images), count)

@@ -22,9 +22,9 @@ from unsee.unlearning.saliency import SaliencyMask
 class Settings(UnlearnSettings):
     """alpha, beta: as in Eq. 5 and 3. mask: Eq. 11, None tunes every weight.
 
-    blends: L_VKD needs no answers, so it can be taken on faces that nobody has: on that many blends of two retain
-    portraits a step; 0 takes it on the step's retain portraits, as the paper does. bound: nats of -log p(answer) beyond
-    which a question is no longer ascended. order: of pruning (Eq. 8) and masked fine-tuning; `parallel` starts both
+    blends: L_VKD needs no answers, so it can be taken on that many blends of retain portraits a step, mostly of two
+    people; 0 takes it on the step's retain portraits, as the paper does. bound: nats of -log p(answer) beyond which a
+    question is no longer ascended. order: of pruning (Eq. 8) and masked fine-tuning; `parallel` starts both
     from vanilla and adds the changes, `never` does not prune.
     """
 
