@@ -98,6 +98,23 @@ def test_a_bad_assignment_is_told_with_its_place_and_value(assignment, words):
     assert all(word in str(error.value) for word in words), str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("method", "assignment", "words"),
+    [
+        ("npo", "unlearn.beta=0", "unlearn.beta = 0: Input should be greater than 0"),
+        ("npo_retain", "unlearn.beta=-0.4", "unlearn.beta = -0.4: Input should be greater than 0"),
+        ("vgid", "unlearn.instruction='Forget {person}.'", "nothing but {name} may stand in braces"),
+        ("vgid", "unlearn.instruction='Forget {name.__class__}.'", "nothing but {name} may stand in braces"),
+        ("vgid", "unlearn.instruction='Forget {'", "nothing but {name} may stand in braces"),
+        ("manu", "unlearn.scope=vision", "unlearn.scope = 'vision': Input should be 'full'"),
+    ],
+)
+def test_what_a_method_could_only_fail_on_later_is_told(method, assignment, words):
+    with pytest.raises(UserError) as error:
+        load_settings("embedded", method=method, assignments=[assignment])
+    assert words in str(error.value)
+
+
 def test_all_bad_values_are_told_at_once():
     with pytest.raises(UserError) as error:
         load_settings("embedded", assignments=["unlearn.alpha=0", "evaluation.bootstrap=0"])

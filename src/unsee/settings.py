@@ -295,10 +295,10 @@ def _parse_assignment(text: str) -> dict[str, Any]:
 
 def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
     """Deep merge; a threshold given as value replaces a fraction and the other way round."""
+    of_threshold = ThresholdSettings.model_fields.keys()
     for key, value in values.items():
         old = into.get(key)
-        mappings = isinstance(value, Mapping) and isinstance(old, dict)
-        if mappings and not {*old, *value} <= ThresholdSettings.model_fields.keys():
+        if isinstance(value, Mapping) and isinstance(old, dict) and not {*old, *value} <= of_threshold:
             _merge(old, value)
         else:
             into[key] = value

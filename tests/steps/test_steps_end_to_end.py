@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -212,6 +213,19 @@ def test_relearning_tells_before_after_and_why_not(tiny_run):
 def unlearn_again(tiny_run, out, tracker, settings=None):
     inputs = (tiny_run["vanilla"], tiny_run["statistics"], tiny_run["pruning"], tiny_run["retrained"])
     unlearn.run(settings or tiny_run.settings.unlearn, tiny_run["benchmark"], [], *inputs, out, tracker)
+
+
+def test_what_a_sample_of_the_fisher_information_is_comes_with_the_statistics(tiny_run, tmp_path, monkeypatch):
+    facts = artifact.read(tiny_run["statistics"], "statistics").facts
+    facts["settings"]["fisher_unit"] = "question"
+    with artifact.create(tmp_path / "statistics", "statistics", facts) as out:
+        shutil.copy(tiny_run["statistics"] / "fisher.safetensors", out)
+    works = []
+    monkeypatch.setattr(unlearn.Unlearning, "of", lambda work, *_: works.append(work))
+    inputs = (tiny_run["vanilla"], tmp_path / "statistics", tiny_run["pruning"], None)
+    with pytest.raises(AttributeError):
+        unlearn.run(tiny_run.settings.unlearn, tiny_run["benchmark"], [], *inputs, tmp_path / "out", NoTracker())
+    assert works[0].fisher_unit == "question"
 
 
 def test_a_step_run_again_writes_the_same_bytes(tiny_run, tmp_path):

@@ -41,13 +41,15 @@ def run(
         retrained: the reference model, for methods that need it.
 
     Raises:
-        UserError: an incomplete or damaged input, more layers asked for than feed the projector, or a dead mask.
+        UserError: an incomplete or damaged input, nothing asked about the forget or the retain people, more layers
+            asked for than feed the projector, or a dead mask.
         TrainingFailure: a loss became NaN or infinite.
     """
     kinds = [(benchmark, "benchmark"), (model, "model"), (statistics, "statistics"), (pruning, "pruning")]
     inputs = [artifact.read(path, kind) for path, kind in [*kinds, *([(retrained, "model")] if retrained else [])]]
     data = load(benchmark, verify=False)
     request = ForgetRequest.resolve(data, forget)
+    request.require_training(data, by_name=settings.scope == "full")
     mllm = open_model(model, None, settings.threads)
     require_layers("unlearn.layers", settings.layers, len(mllm.tower_layers))
     work = Work(
@@ -59,6 +61,7 @@ def run(
         pruned={int(k.removeprefix("layers.")): t for k, t in load_file(pruning / "pruned.safetensors").items()},
         pruning=PruneSettings.model_validate(inputs[3].facts["settings"]),
         fisher=read_fisher(statistics),
+        fisher_unit=inputs[2].facts["settings"]["fisher_unit"],
         retrained=retrained,
     )
     checkpoints = Checkpoints.of("unlearn", settings.model_dump(), request.forget, [i.digest for i in inputs])

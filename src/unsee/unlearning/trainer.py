@@ -7,7 +7,7 @@ weight through the other's norm; without weight decay, a weight whose gradient i
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from statistics import median
@@ -56,7 +56,7 @@ class Unlearning:
     def of(cls, work: Work, checkpoints: Checkpoints, tracker: Tracker) -> "Unlearning":
         """A method's work on the vanilla model, which is edited where the method does so before training."""
         method = find(work.settings.method)(work.settings, work)
-        terms = [method.terms(replace(work, version=version)) for version in range(work.settings.versions)]
+        terms = [method.terms(version) for version in work.versions]
         mask = method.mask()
         return cls(
             settings=work.settings,

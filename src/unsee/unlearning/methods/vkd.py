@@ -70,7 +70,8 @@ class VisualKnowledgeDistillation(Method[Settings]):
         return None if self.settings.mask is None else self.work.mask(self.settings.mask)
 
     def before(self) -> Mapping[str, Tensor]:
-        self._vanilla = {name: p.detach().clone() for name, p in self._pruned_parameters().items()}
+        if self.settings.order == "parallel":
+            self._vanilla = {name: p.detach().clone() for name, p in self._pruned_parameters().items()}
         if self.settings.order != "prune_then_mask":
             return {}
         zero_neurons(self.work.mllm, self.work.pruned)
