@@ -125,6 +125,12 @@ def test_the_unlearned_model_is_a_delta_of_the_tuned_tensors_with_its_mask_and_c
     kept, of = (sum(m[key] for m in mask["tensors"].values()) for key in ("kept", "of"))
     assert kept / of == pytest.approx(0.5, abs=1e-4)
     assert mask["d_F"] > 0
+    assert [place["place"] for place in mask["places"]] == ["Tower layer 2", "Tower layer 3", "Projector"]
+    assert [sum(place[key] for place in mask["places"]) for key in ("kept", "of")] == [kept, of]
+    pruned = load_file(tiny_run["pruning"] / "pruned.safetensors")
+    assert read_json(tiny_run["unlearned"] / "pruned.json") == [
+        {"place": f"Tower layer {i}", "pruned": int(pruned[f"layers.{i}"].sum()), "of": 512} for i in (2, 3)
+    ]
     assert tiny_run.trackers["unlearned"].params["d_F"] == mask["d_F"]
 
 

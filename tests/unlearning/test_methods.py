@@ -377,9 +377,11 @@ def test_manu_s_measures_of_every_llm_layer_are_those_of_the_stock_forward_over_
 def test_manu_prunes_the_asked_share_of_tower_and_llm_neurons_and_trains_nothing(student, make_work):
     work = make_work(student, "manu", questions=2, **ALL, fraction=0.1, layers=1)
     before = {name: tensor.clone() for name, tensor in student.model.state_dict().items()}
-    assert together(work).run() == []
-    for mlps in (student.tower_mlps(), student.llm_mlps()):
+    unlearning = together(work)
+    assert unlearning.run() == []
+    for part, mlps in {"Tower": student.tower_mlps(), "LLM": student.llm_mlps()}.items():
         gone = torch.cat([(mlp.outgoing.weight == 0).all(dim=0) for mlp in mlps])
+        assert torch.equal(torch.cat([unlearning.pruned[part][mlp.layer] for mlp in mlps]), gone)
         assert float(gone.float().mean()) == pytest.approx(0.1, abs=0.01)
         for mlp in mlps:
             dead = (mlp.outgoing.weight == 0).all(dim=0)
@@ -400,15 +402,20 @@ def test_the_orders_of_pruning_and_masked_fine_tuning(llava, make, order):
     mlp = llava.tower_mlps()[3]
     assert bool(mlp.outgoing.weight[:, [2, 300]].any()) == (order != "prune_then_mask")
     work.run()
+    told = {layer: gone.nonzero().flatten().tolist() for layer, gone in work.pruned.get("Tower", {}).items()}
     weight, vanilla = mlp.outgoing.weight[:, [2, 300]], started.tower_mlps()[3].outgoing.weight[:, [2, 300]]
     if order == "prune_then_mask":
+        assert told == {3: [2, 300]}
         assert not weight.any()
     elif order == "never":
+        assert work.pruned == {}
         assert (weight - vanilla).abs().max() < 0.1 < vanilla.abs().max()
     elif order == "parallel":
+        assert told == {3: [2, 300]}
         assert 0 < weight.abs().max() < 0.1 < vanilla.abs().max()
     else:
         gone = torch.cat([(m.outgoing.weight == 0).all(dim=0) for m in llava.tower_mlps(2)])
+        assert torch.equal(torch.cat([work.pruned["Tower"][layer] for layer in (2, 3)]), gone)
         assert float(gone.float().mean()) == pytest.approx(0.1, abs=0.01)
 
 

@@ -194,12 +194,16 @@ SettingsT = TypeVar("SettingsT", bound=UnlearnSettings)
 
 
 class Method(Generic[SettingsT]):
-    """One way to unlearn. `Settings`: its own settings, the tuned values of a preset override their defaults."""
+    """One way to unlearn. `Settings`: its own settings, the tuned values of a preset override their defaults.
+
+    pruned: the neurons it has removed, by "Tower" and "LLM".
+    """
 
     Settings: ClassVar[type[UnlearnSettings]] = UnlearnSettings
 
     def __init__(self, settings: SettingsT, work: Work):
         self.settings, self.work = settings, work
+        self.pruned: dict[str, Pruned] = {}
 
     def terms(self, work: Work) -> Sequence[Term]:
         """The losses on one version of the portraits; references to the vanilla model are taken here, before anything

@@ -35,10 +35,11 @@ class Manu(Method[Settings]):
 
     def before(self) -> Mapping[str, Tensor]:
         mllm = self.work.mllm
-        for mlps in (mllm.tower_mlps(), mllm.llm_mlps()):
+        for part, mlps in {"Tower": mllm.tower_mlps(), "LLM": mllm.llm_mlps()}.items():
             chosen = select(self._importance(mlps), ThresholdSettings(fraction=self.settings.fraction)).chosen
             for mlp in mlps:
                 zero(mlp, chosen[mlp.layer])
+            self.pruned[part] = chosen
         return {}
 
     def _importance(self, mlps: Sequence[Mlp]) -> dict[int, Tensor]:
