@@ -30,7 +30,7 @@ def unlearn(
         code_digest: Identity of code and library versions: part of the cache key, not read.
 
     Returns:
-        model: A delta on the vanilla model, with history.json and mask.json.
+        model: A delta on the vanilla model, with history.json, mask.json and pruned.json.
         metrics: How the training ended, and what it cost.
     """
     import json

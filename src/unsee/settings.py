@@ -295,8 +295,10 @@ def _parse_assignment(text: str) -> dict[str, Any]:
 
 def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
     """Deep merge; a threshold given as value replaces a fraction and the other way round."""
+    of_threshold = ThresholdSettings.model_fields.keys()
     for key, value in values.items():
-        if isinstance(value, Mapping) and isinstance(into.get(key), dict) and not {"value", "fraction"} & set(value):
-            _merge(into[key], value)
+        old = into.get(key)
+        if isinstance(value, Mapping) and isinstance(old, dict) and not {*old, *value} <= of_threshold:
+            _merge(old, value)
         else:
             into[key] = value
