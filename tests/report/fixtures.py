@@ -57,6 +57,7 @@ def make_run(
     *,
     unlearned: Accuracies = FORGETFUL,
     vanilla: Accuracies = KNOWING,
+    retrained: Accuracies = NEVER_SAW,
     sizes: dict[str, int] | None = None,
     names: Sequence[str] = (),
     with_retrained: bool = True,
@@ -71,7 +72,7 @@ def make_run(
     rng = random.Random(seed)
     questions = _questions(sizes or SPLIT_SIZES, names, rng)
     _write_benchmark(root / "benchmark", questions)
-    models = {"vanilla": vanilla, "unlearned": unlearned} | ({"retrained": NEVER_SAW} if with_retrained else {})
+    models = {"vanilla": vanilla, "unlearned": unlearned} | ({"retrained": retrained} if with_retrained else {})
     for name, accuracies in models.items():
         _write_model(root / name, name, rng)
         _write_evaluation(root / f"evaluation-{name}", name, questions, accuracies, random.Random(seed))
