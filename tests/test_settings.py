@@ -1,10 +1,13 @@
 """Settings: preset, file, assignments, seed; every mistake is told in a sentence that names where it is."""
 
+import json
+
 import pytest
 import yaml
 
 from unsee.errors import UserError
-from unsee.settings import load_settings, method_entries
+from unsee.settings import UnlearnSettings, load_settings, method_entries
+from unsee.unlearning.method import find, names
 
 
 def test_the_preset_gives_every_section_its_seed_and_threads():
@@ -35,6 +38,27 @@ def test_small_numbers_may_be_written_in_any_usual_way(text):
 def test_a_threshold_given_one_way_replaces_the_preset_s_other_way(assignment, value, fraction):
     mask = load_settings("embedded", assignments=[f"unlearn.mask.{assignment}"]).unlearn.mask
     assert (mask.value, mask.fraction) == (value, fraction)
+
+
+@pytest.mark.parametrize("method", dict.fromkeys([*names(), *method_entries("embedded")]))
+def test_every_method_and_its_own_settings_can_be_set_one_by_one(method):
+    settings = load_settings("embedded", method=method)
+    own = find(settings.unlearn.method).Settings.model_fields.keys() - UnlearnSettings.model_fields.keys()
+    for name in own:
+        value = json.dumps(settings.unlearn.model_dump(mode="json")[name])
+        assert load_settings("embedded", method=method, assignments=[f"unlearn.{name}={value}"]) == settings
+
+
+def test_mmunlearner_masks_the_ascent_alone_and_the_ablations_differ_in_their_parts_alone():
+    assert load_settings("embedded", method="mmunlearner").unlearn.mask_on == "forget_gradient"
+    for full, visual in (("b_mask", "f_mask"), ("b_mask_vkd", "f_mask_vkd")):
+        one, other = (load_settings("embedded", method=name).unlearn.model_dump() for name in (full, visual))
+        assert {name for name in one if one[name] != other[name]} == {"scope", "learning_rate", "clip"}
+
+
+def test_no_variant_of_vkd_asks_for_blends_that_nothing_is_distilled_on():
+    of_vkd = [load_settings("embedded", method=name).unlearn for name in method_entries("embedded")]
+    assert all(s.beta > 0 or s.blends == 0 for s in of_vkd if s.method == "vkd")
 
 
 @pytest.mark.parametrize(
@@ -72,6 +96,23 @@ def test_a_bad_assignment_is_told_with_its_place_and_value(assignment, words):
     with pytest.raises(UserError) as error:
         load_settings("embedded", assignments=[assignment])
     assert all(word in str(error.value) for word in words), str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("method", "assignment", "words"),
+    [
+        ("npo", "unlearn.beta=0", "unlearn.beta = 0: Input should be greater than 0"),
+        ("npo_retain", "unlearn.beta=-0.4", "unlearn.beta = -0.4: Input should be greater than 0"),
+        ("vgid", "unlearn.instruction='Forget {person}.'", "nothing but {name} may stand in braces"),
+        ("vgid", "unlearn.instruction='Forget {name.__class__}.'", "nothing but {name} may stand in braces"),
+        ("vgid", "unlearn.instruction='Forget {'", "nothing but {name} may stand in braces"),
+        ("manu", "unlearn.scope=vision", "unlearn.scope = 'vision': Input should be 'full'"),
+    ],
+)
+def test_what_a_method_could_only_fail_on_later_is_told(method, assignment, words):
+    with pytest.raises(UserError) as error:
+        load_settings("embedded", method=method, assignments=[assignment])
+    assert words in str(error.value)
 
 
 def test_all_bad_values_are_told_at_once():

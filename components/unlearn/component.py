@@ -32,7 +32,7 @@ def unlearn(
         label: End of the name of its MLflow run, by which a comparison tells steps apart; empty: none.
 
     Returns:
-        model: A delta on the vanilla model, with history.json and mask.json.
+        model: A delta on the vanilla model, with history.json, mask.json and pruned.json.
         metrics: How the training ended, and what it cost.
     """
     import json

@@ -1,5 +1,7 @@
 """What cannot change is computed once, and equals the live forward; portraits bring their own questions only."""
 
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -60,7 +62,7 @@ def test_the_teacher_s_features_are_the_model_s_at_that_time_and_stay(mllm, port
     assert not any(features.requires_grad for features in teacher.values())
 
 
-def test_images_are_cached_once(mllm, portraits):
+def test_frozen_layers_see_each_image_once(mllm, portraits):
     seen = []
 
     def pixels(images):
@@ -68,8 +70,8 @@ def test_images_are_cached_once(mllm, portraits):
         return portraits.bank.pixels(images)
 
     source = FrozenPrefix(mllm, pixels, 2)
-    source.fill(portraits.keys[:4], batch=3)
-    source.fill(portraits.keys, batch=3)
+    source.fill(portraits.keys, batch=4)
+    assert torch.equal(source.features(portraits.keys[:2]), source.features(portraits.keys[:2]))
     assert seen == portraits.keys
 
 
@@ -130,10 +132,21 @@ def test_blends_differ_between_seeds_versions_and_from_the_portraits(portraits):
 
 
 def test_a_blend_is_laid_over_the_other_or_cut_out_of_it():
-    shares = [own_share(np.random.default_rng(seed), 6, 8)[0] for seed in range(40)]
-    alike = [share for share in shares if share.unique().numel() == 1 and 0 < share[0, 0] < 1]
-    above = [share for share in shares if torch.equal(share, share[:, :1].expand(6, 8)) and share.unique().numel() == 2]
-    left = [share for share in shares if torch.equal(share, share[:1].expand(6, 8)) and share.unique().numel() == 2]
-    assert all(kind for kind in (alike, above, left))
-    assert all(bool((share[0, 0] == 1) & (share[-1, -1] == 0)) for share in above + left)
-    assert len(alike) > max(len(above), len(left))
+    over, above, left = (own_share(0.25, kind, 8, 12)[0] for kind in ("over", "above", "left"))
+    assert torch.equal(over, torch.full((8, 12), 0.25))
+    assert torch.equal(above, torch.tensor([1.0] * 2 + [0.0] * 6)[:, None].expand(8, 12))
+    assert torch.equal(left, torch.tensor([1.0] * 3 + [0.0] * 9).expand(8, 12))
+
+
+def test_what_a_blend_is_made_of_is_drawn_from_seed_and_version_and_no_picture_is_kept(portraits):
+    bank, images = portraits.bank, portraits.keys
+    own = bank.pixels(images)
+    alive = sum(type(found) is torch.Tensor for found in gc.get_objects())
+    blends = blended(bank.pixels, images, seed=3, version=1)
+    assert sum(type(found) is torch.Tensor for found in gc.get_objects()) == alive
+    rng = np.random.default_rng([3, 1, 1])
+    others = rng.choice(images, len(images)).tolist()
+    for image, portrait, other in zip(images, own, bank.pixels(others), strict=True):
+        share, kind = rng.uniform(), rng.choice(["over", "over", "above", "left"])
+        part = own_share(share, kind, *portrait.shape[-2:]).to(portrait)
+        assert torch.equal(blends([image])[0], part * portrait + (1 - part) * other)

@@ -57,6 +57,7 @@ def make_run(
     *,
     unlearned: Accuracies = FORGETFUL,
     vanilla: Accuracies = KNOWING,
+    retrained: Accuracies = NEVER_SAW,
     sizes: dict[str, int] | None = None,
     names: Sequence[str] = (),
     with_retrained: bool = True,
@@ -71,13 +72,12 @@ def make_run(
     rng = random.Random(seed)
     questions = _questions(sizes or SPLIT_SIZES, names, rng)
     _write_benchmark(root / "benchmark", questions)
-    models = {"vanilla": vanilla, "unlearned": unlearned} | ({"retrained": NEVER_SAW} if with_retrained else {})
+    models = {"vanilla": vanilla, "unlearned": unlearned} | ({"retrained": retrained} if with_retrained else {})
     for name, accuracies in models.items():
         _write_model(root / name, name, rng)
         _write_evaluation(root / f"evaluation-{name}", name, questions, accuracies, random.Random(seed))
     _write_simple(root / "statistics", "statistics", {"statistics.json": {"samples": 48}})
-    layers = {str(layer): {"pruned": 8 + 12 * layer, "of": 512} for layer in range(LAYERS)}
-    _write_simple(root / "pruning", "pruning", {"pruning.json": {"threshold": 1.9, "fraction": 0.05, "layers": layers}})
+    _write_simple(root / "pruning", "pruning", {})
     ends = {"unlearned": relearned, "vanilla": 0.96} | ({"retrained": 0.38} if with_retrained else {})
     for name, attacks in _relearning(ends).items():
         _write_simple(root / f"relearning-{name}", "relearning", {"relearning.json": attacks})
@@ -206,14 +206,16 @@ def _write_model(path: Path, name: str, rng: random.Random) -> None:
     if name == "unlearned":
         files["delta.json"] = {"base": {"uri": "", "sha256": "ab" * 32}, "changed": [], "method": "vkd", "seed": 0}
         files["mask.json"] = _mask(rng)
-    _write_simple(path, "model", files)
+        files["pruned.json"] = [
+            {"place": f"Tower layer {layer}", "pruned": 8 + 12 * layer, "of": 512} for layer in range(LAYERS)
+        ]
+    _write_simple(path, "model", files, {"cost": {"trainable_parameters": 327_680.0}})
 
 
 def _mask(rng: random.Random) -> dict[str, Any]:
-    tower = "model.vision_tower.vision_model.encoder.layers"
-    names = [f"{tower}.{layer}.mlp.{part}" for layer in range(LAYERS) for part in ("fc1.weight", "fc2.weight")]
-    names.append("model.multi_modal_projector.linear_1.weight")
-    return {"d_F": 0.8, "tensors": {name: {"kept": rng.randint(20_000, 50_000), "of": 65_536} for name in names}}
+    names = [*(f"Tower layer {layer}" for layer in range(LAYERS)), "Projector"]
+    places = [{"place": name, "kept": rng.randint(20_000, 50_000), "of": 65_536} for name in names]
+    return {"d_F": 0.8, "tensors": {}, "places": places}
 
 
 def _write_evaluation(path: Path, name: str, questions: list[Question], known: Accuracies, rng: random.Random) -> None:
@@ -312,7 +314,7 @@ def _attack(before: float, after: float | None, sampling: str, percent: int) -> 
     }  # fmt: skip
 
 
-def _write_simple(path: Path, kind: str, files: dict[str, Any]) -> None:
-    with artifact.create(path, kind, {}):
+def _write_simple(path: Path, kind: str, files: dict[str, Any], facts: dict[str, Any] | None = None) -> None:
+    with artifact.create(path, kind, facts or {}):
         for name, value in files.items():
             artifact.write_json(path / name, value)

@@ -1,10 +1,16 @@
 """report.html says what happened in plain words, needs no network and trusts no name."""
 
+import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
-from fixtures import Reported
+from fixtures import Reported, make_run
+
+from unsee.steps import report
+from unsee.storage import artifact
+from unsee.tracking import NoTracker
 
 
 class Elements(HTMLParser):
@@ -115,6 +121,31 @@ def test_six_columns_with_intervals_and_sizes(success: Reported) -> None:
     assert "VQA 6 people 36 questions QA 6 people 18 questions VQA 9 people" in words
     assert "Unlearned after 25.0 19–31" in words
     assert "Distance unlearned to retrained 0.0 0.0" in words
+
+
+def test_what_was_changed_is_what_the_unlearn_step_recorded(success: Reported) -> None:
+    words = text(success.html)
+    assert "Neurons removed Layer Share Neurons Tower layer 0 8 of 512 Tower layer 1 20 of 512" in words
+    assert re.search(r"Weights open to forgetting Place Share Weights Tower layer 0 \d\d \d{3} of 65 536", words)
+    assert re.search(r"Projector \d\d \d{3} of 65 536", words)
+
+
+@pytest.mark.parametrize(
+    ("trained", "words"),
+    [
+        (327_680.0, "No neurons were removed. All 327 680 trained weights were open to forgetting: there was no mask."),
+        (0.0, "No neurons were removed. Nothing was trained."),
+    ],
+)
+def test_no_pruning_and_no_mask_are_said(tmp_path: Path, trained: float, words: str) -> None:
+    arguments = make_run(tmp_path)
+    for file, value in (("pruned.json", []), ("mask.json", None)):
+        artifact.write_json(arguments["unlearned"] / file, value)
+    manifest = json.loads((arguments["unlearned"] / artifact.MANIFEST).read_text())
+    manifest["facts"]["cost"]["trainable_parameters"] = trained
+    artifact.write_json(arguments["unlearned"] / artifact.MANIFEST, manifest)
+    report.run(**arguments, out=tmp_path / "report", tracker=NoTracker())
+    assert words in text((tmp_path / "report" / "report.html").read_text())
 
 
 def test_answers_are_shown_before_and_after(success: Reported) -> None:

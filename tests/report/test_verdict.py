@@ -133,6 +133,20 @@ def test_an_interval_across_the_limit_is_uncertain(tmp_path: Path) -> None:
     assert "With so few people that is uncertain: the interval reaches across the limit." in words
 
 
+@pytest.mark.parametrize(("forget", "status"), [(0.28, "attack_not_measured"), (0.5, "not_forgotten")])
+def test_guessing_is_no_knowledge_though_the_retrained_model_answers_worse(
+    forget: float, status: str, tmp_path: Path
+) -> None:
+    never = Accuracies(0.1, 0.96, 0.97)
+    run = reported(tmp_path, retrained=never, unlearned=Accuracies(forget, 0.96, 0.97), relearned=None)
+    check = checks(run)["forget/vqa/heldout_accuracy"]
+    assert run.summary["verdict"]["status"] == status
+    assert check["passed"] is (status != "not_forgotten")
+    assert check["value"] > 0.05
+    assert check["requirement"].endswith("within 5 points of it or of guessing")
+    assert "and 5 points above guessing are allowed" in text(run.html)
+
+
 def test_too_little_to_forget_is_undecided(tmp_path: Path) -> None:
     run = reported(tmp_path, vanilla=Accuracies(0.3, 0.9, 0.9))
     assert run.summary["verdict"]["status"] == "undecided"

@@ -17,7 +17,7 @@ PERSON, NAME = "P003", "Hannah Brook"
 CHANCE = 1 / 4  # four options
 REDUCED = (
     "vanilla.text_steps=40",
-    "vanilla.steps=60",
+    "vanilla.steps=200",
     "vanilla.batch_images=32",
     "unlearn.epochs=6",
     "evaluation.bootstrap=100",
@@ -61,7 +61,7 @@ def test_only_the_requested_person_is_forgotten(summary):
 
 
 def test_the_model_knew_the_photographs_before(summary):
-    assert summary["models"]["vanilla"]["forget/vqa/accuracy"] > 2 * CHANCE
+    assert summary["models"]["vanilla"]["forget/vqa/accuracy"] > 3 * CHANCE
 
 
 def test_unlearning_takes_away_what_the_photographs_told(summary):

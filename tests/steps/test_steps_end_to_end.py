@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -127,6 +128,12 @@ def test_the_unlearned_model_is_a_delta_of_the_tuned_tensors_with_its_mask_and_c
     kept, of = (sum(m[key] for m in mask["tensors"].values()) for key in ("kept", "of"))
     assert kept / of == pytest.approx(0.5, abs=1e-4)
     assert mask["d_F"] > 0
+    assert [place["place"] for place in mask["places"]] == ["Tower layer 2", "Tower layer 3", "Projector"]
+    assert [sum(place[key] for place in mask["places"]) for key in ("kept", "of")] == [kept, of]
+    pruned = load_file(tiny_run["pruning"] / "pruned.safetensors")
+    assert read_json(tiny_run["unlearned"] / "pruned.json") == [
+        {"place": f"Tower layer {i}", "pruned": int(pruned[f"layers.{i}"].sum()), "of": 512} for i in (2, 3)
+    ]
     assert tiny_run.trackers["unlearned"].params["d_F"] == mask["d_F"]
 
 
@@ -226,6 +233,19 @@ def test_relearning_tells_before_after_and_why_not(tiny_run):
 def unlearn_again(tiny_run, out, tracker, settings=None):
     inputs = (tiny_run["vanilla"], tiny_run["statistics"], tiny_run["pruning"], tiny_run["retrained"])
     unlearn.run(settings or tiny_run.settings.unlearn, tiny_run["benchmark"], [], *inputs, out, tracker)
+
+
+def test_what_a_sample_of_the_fisher_information_is_comes_with_the_statistics(tiny_run, tmp_path, monkeypatch):
+    facts = artifact.read(tiny_run["statistics"], "statistics").facts
+    facts["settings"]["fisher_unit"] = "question"
+    with artifact.create(tmp_path / "statistics", "statistics", facts) as out:
+        shutil.copy(tiny_run["statistics"] / "fisher.safetensors", out)
+    works = []
+    monkeypatch.setattr(unlearn.Unlearning, "of", lambda work, *_: works.append(work))
+    inputs = (tiny_run["vanilla"], tmp_path / "statistics", tiny_run["pruning"], None)
+    with pytest.raises(AttributeError):
+        unlearn.run(tiny_run.settings.unlearn, tiny_run["benchmark"], [], *inputs, tmp_path / "out", NoTracker())
+    assert works[0].fisher_unit == "question"
 
 
 def test_a_step_run_again_writes_the_same_bytes(tiny_run, tmp_path):

@@ -1,5 +1,7 @@
 """Every method's losses and one update against a few lines on transformers' stock forward, in float64."""
 
+import math
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -11,15 +13,18 @@ from unlearning_work import copy_of
 from unsee.bench import plain
 from unsee.errors import UserError
 from unsee.mllm import checkpoint
+from unsee.mllm.packing import pack_training
+from unsee.mllm.rows import augmented
 from unsee.tracking import NoTracker
 from unsee.training import Checkpoints
 from unsee.unlearning import method as methods
+from unsee.unlearning import references
 from unsee.unlearning.methods.manu import activation_measures
 from unsee.unlearning.references import AnswerDistributions, AnswerLosses
 from unsee.unlearning.trainer import Unlearning
 
 ALL = {"batch_forget_images": 3, "batch_retain_images": 3, "batch_people": 1, "clip": 1e9}
-INSTRUCTION = "You do not know who this is."
+INSTRUCTION = "You do not know {name}."
 
 
 EACH_FAMILY = pytest.mark.parametrize("family", ["llava", "qwen2_vl"])
@@ -171,18 +176,22 @@ def test_mmunlearner_masks_the_ascent_by_the_fisher_ratio_of_every_named_paramet
     assert_gradients(unlearning, expected)
 
 
-def test_mmunlearner_s_mask_is_the_ratio_of_mean_squared_gradients_per_row(student, make_work):
-    work = make_work(student, "mmunlearner", questions=2, **ALL, mask={"value": 1.0})
+@pytest.mark.parametrize("unit", ["image", "question"])
+def test_mmunlearner_s_mask_is_the_ratio_of_mean_squared_gradients_per_sample(student, make_work, unit):
+    work = replace(make_work(student, "mmunlearner", questions=2, **ALL, mask={"value": 1.0}), fisher_unit=unit)
     mask = together(work).mask
     reference = Reference(work, student)
 
     def fisher(rows):
         total = {name: torch.zeros_like(p) for name, p in student.model.named_parameters()}
-        for key in rows.keys:
-            one = type("One", (), {"rows": {key: rows.rows[key]}, "see": rows.see})
+        samples = list(rows.rows.items())
+        if unit == "question":
+            samples = [(key, [question]) for key, questions in samples for question in questions]
+        for key, questions in samples:
+            one = type("One", (), {"rows": {key: questions}, "see": rows.see})
             for name, g in gradients_of(reference.loss(one), dict(student.model.named_parameters())).items():
                 total[name] += 0 if g is None else g.square()
-        return {name: t / len(rows.keys) for name, t in total.items()}
+        return {name: t / len(samples) for name, t in total.items()}
 
     forget = fisher(work.forget)
     others = [fisher(rows) for rows in (work.forget_by_name, work.retain, work.retain_by_name)]
@@ -192,28 +201,41 @@ def test_mmunlearner_s_mask_is_the_ratio_of_mean_squared_gradients_per_row(stude
         assert not felt.any() or (packed.unpack() == (ratio >= 1.0))[felt].float().mean() > 0.9999, name
 
 
-def teacher_of(work):
-    """The distributions VGID imitates, [T, V] over all forget rows."""
+def teacher_of(work, version=0):
+    """The distributions VGID imitates on a version of the portraits, [T, V] over all forget rows."""
     unlearning = together(work)
-    (term,) = [term for term in unlearning.terms[0] if term.forgets]
+    (term,) = [term for term in unlearning.terms[version] if term.forgets]
     reference = term.loss.args[0]
     assert isinstance(reference, AnswerDistributions)
     return reference(work.forget.forward(work.forget.keys))
 
 
-def test_vgid_s_teacher_is_vanilla_on_noised_portraits_with_the_instruction_before_the_question(student, make_work):
-    settings = {"instruction": INSTRUCTION, "noise": "gaussian", "noise_level": 0.5, "draws": 2}
+def noised_by_hand(portrait, noise, generator):
+    if noise == "gaussian":
+        return portrait + 0.5 * portrait.std() * torch.randn(portrait.shape, generator=generator)
+    return portrait.min() + (portrait.max() - portrait.min()) * torch.rand(portrait.shape, generator=generator)
+
+
+@pytest.mark.parametrize("noise", ["gaussian", "uniform"])
+@pytest.mark.parametrize("version", [0, 1])
+def test_vgid_s_teacher_is_vanilla_on_noised_portraits_with_the_instruction_before_the_question(
+    student, make_work, monkeypatch, noise, version
+):
+    """Each portrait noised on its own scale, whichever others are looked at beside it."""
+    monkeypatch.setattr(references, "CHUNK", 2)
+    settings = {"instruction": INSTRUCTION, "noise": noise, "noise_level": 0.5, "draws": 2, "versions": 2}
     work = make_work(student, "vgid", questions=2, **ALL, **settings)
-    found = teacher_of(work).exp()
+    found = teacher_of(work, version).exp()
     keys, shares = work.forget.keys, []
+    assert len(keys) == 3
     for draw in range(2):
-        pixels = work.bank.pixels(keys)
         generator = torch.Generator().manual_seed(work.settings.seed + draw)
-        noised = pixels + 0.5 * pixels.std() * torch.randn(pixels.shape, generator=generator)
+        shown = augmented(work.bank, work.settings.seed, version)(keys)
+        noised = torch.stack([noised_by_hand(portrait, noise, generator) for portrait in shown])
         rows = []
         for question in work.benchmark.select(role="train", modality="vqa"):
             if question.entity_id in work.request.forget:
-                prompt = f"{INSTRUCTION} {question.prompt}"
+                prompt = f"You do not know {question.entity_name}. {question.prompt}"
                 rendered = student.prompter.trained(prompt, question.answer, image=True)
                 rows.append(stock_logs(student, rendered, noised[keys.index(question.image)]).exp())
         shares.append(torch.cat(rows))
@@ -226,7 +248,8 @@ def test_removing_either_intervention_changes_vgid_s_teacher(student, make_work)
 
     plain_answers = teacher(instruction="", noise="none")
     both, seen, told = teacher(), teacher(noise="none"), teacher(instruction="")
-    vanilla = AnswerDistributions.of(work_rows := make_work(student, "ga", questions=2, **ALL).forget)
+    work_rows = make_work(student, "ga", questions=2, **ALL).forget
+    vanilla = AnswerDistributions.of(student.head, work_rows)
     torch.testing.assert_close(plain_answers, vanilla(work_rows.forward(work_rows.keys)).exp())
     for one, other in ((both, seen), (both, told), (seen, told), (both, plain_answers), (seen, plain_answers)):
         assert (one - other).abs().sum(dim=1).mean() > 1e-2
@@ -239,33 +262,69 @@ def test_vgid_distils_on_forget_portraits_and_holds_vanilla_on_what_stays(vanill
     losses = unlearning.gradients(0)
     outputs = work.forget.forward(work.forget.keys)
     tokens = (wanted.exp() * (wanted - outputs.log_probabilities)).sum(dim=1)
-    assert losses["forget_loss"] == pytest.approx(float(outputs.mean(outputs.question_means(tokens))))
+    assert losses["forget_loss"] == pytest.approx(float(outputs.mean(outputs.question_means(tokens)).detach()))
     reference = Reference(work, vanilla)
     assert losses["retain_loss"] == pytest.approx(float(reference.kl(work.retain)))
     assert losses["retain_by_name_loss"] == pytest.approx(float(reference.kl(work.retain_by_name)))
 
 
-def test_npo_s_reference_may_be_the_retrained_model(vanilla, student, make_work, tmp_path):
-    retrained = copy_of(vanilla)
-    disturb(retrained)
-    retrained.model.float()
-    checkpoint.save_full(retrained, tmp_path / "retrained")
-    work = make_work(student, "npo", questions=2, **ALL, reference="retrained", retrained=tmp_path / "retrained")
-    found = AnswerLosses.of(work.forget_seen_by("retrained"))
-    for key, questions in work.forget.rows.items():
-        for value, question in zip(found.losses[key], questions, strict=False):
-            logs = stock_logs(retrained, question, work.bank.pixels([key])[0].float())
-            expected = -logs.gather(1, torch.tensor(question.answers[0])[:, None]).sum()
-            assert float(value) == pytest.approx(float(expected), rel=1e-4)
+@pytest.mark.parametrize("name", ["kl_min", "vgid"])
+@pytest.mark.parametrize("scope", ["full", "vision"])
+def test_all_references_share_one_output_layer_that_is_copied_only_where_it_is_trained(student, make_work, name, scope):
+    unlearning = together(make_work(student, name, questions=1, **ALL, scope=scope, versions=2))
+    references_taken = [term.loss.args[0] for terms in unlearning.terms for term in terms if hasattr(term.loss, "args")]
+    assert len(references_taken) >= 2
+    (head,) = {id(reference.head): reference.head for reference in references_taken}.values()
+    assert (head is student.head) == (scope == "vision")
+    before = head.weight.clone()
+    disturb(student)
+    assert torch.equal(head.weight, before) == (scope == "full")
+
+
+@pytest.fixture
+def retrained(vanilla, tmp_path):
+    """Another model in float32, saved in tmp_path / "retrained"."""
+    other = copy_of(vanilla)
+    disturb(other)
+    other.model.float()
+    checkpoint.save_full(other, tmp_path / "retrained")
+    return other
+
+
+def test_npo_s_reference_may_be_the_retrained_model(retrained, student, make_work, tmp_path):
+    changes = {"reference": "retrained", "retrained": tmp_path / "retrained", "versions": 2}
+    work = make_work(student, "npo", questions=2, **ALL, **changes)
+    for version, rows in enumerate(work.forget_seen_by("retrained")):
+        found, pixels = AnswerLosses.of(rows), augmented(work.bank, work.settings.seed, version)
+        for key, questions in work.forget.rows.items():
+            for value, question in zip(found.losses[key], questions, strict=False):
+                logs = stock_logs(retrained, question, pixels([key])[0].float())
+                expected = -logs.gather(1, torch.tensor(question.answers[0])[:, None]).sum()
+                assert float(value) == pytest.approx(float(expected), rel=1e-4)
     with pytest.raises(UserError, match="there is no retrained model"):
         replace(work, retrained=None).forget_seen_by("retrained")
 
 
-def test_retraining_takes_the_retrained_model_s_weights(vanilla, student, make_work, tmp_path):
-    retrained = copy_of(vanilla)
-    disturb(retrained)
-    retrained.model.float()
-    checkpoint.save_full(retrained, tmp_path / "retrained")
+def test_the_retrained_model_is_loaded_once_for_all_versions_and_gone_before_training(
+    retrained, student, make_work, tmp_path, monkeypatch
+):
+    loaded, load = [], checkpoint.load_full
+    monkeypatch.setattr(checkpoint, "load_full", lambda path: (made := load(path), loaded.append(weakref.ref(made)))[0])
+    changes = {"reference": "retrained", "retrained": tmp_path / "retrained", "versions": 2}
+    unlearning = together(make_work(student, "npo", questions=2, **ALL, **changes))
+    assert len(unlearning.terms) == 2
+    assert [model() for model in loaded] == [None]
+
+
+def test_each_version_s_npo_is_measured_against_vanilla_on_the_same_version(student, make_work):
+    """Nothing has changed yet: the ratio is 1 on each."""
+    unlearning = together(make_work(student, "npo", questions=2, **ALL, versions=2, beta=0.4))
+    for (term,) in unlearning.terms:
+        found = float(term.loss(term.rows.forward(term.rows.keys)).detach())
+        assert found == pytest.approx(2 / 0.4 * math.log(2))
+
+
+def test_retraining_takes_the_retrained_model_s_weights(retrained, student, make_work, tmp_path):
     work = make_work(student, "retrain", retrained=tmp_path / "retrained")
     assert together(work).run() == []
     for name, tensor in student.model.state_dict().items():
@@ -294,13 +353,43 @@ def test_manu_s_measures_are_those_of_the_stock_forward(student, make_work):
         hook.remove()
 
 
+@pytest.mark.parametrize("asked", ["forget", "forget_by_name"])
+def test_manu_s_measures_of_every_llm_layer_are_those_of_the_stock_forward_over_all_tokens(student, make_work, asked):
+    rows = getattr(make_work(student, "manu", questions=2, **ALL), asked)
+    mlps, seen = student.llm_mlps(), {}
+    found = activation_measures(mlps, rows)
+    hooks = [m.outgoing.register_forward_pre_hook(lambda _, x, i=m.layer: seen.setdefault(i, x[0])) for m in mlps]
+    of_rows = {mlp.layer: [] for mlp in mlps}
+    for key in rows.keys:
+        prefix = len(pack_training([rows.rows[key]], student.pad).prefix)
+        pixels = rows.bank.pixels([key]) if rows.see else None
+        tokens = {mlp.layer: [] for mlp in mlps}
+        for number, question in enumerate(rows.rows[key]):
+            seen.clear()
+            ids = torch.tensor([question.prompt + question.answers[0][:-1]])
+            student.model(input_ids=ids, pixel_values=pixels, use_cache=False)
+            for layer, z in seen.items():
+                tokens[layer].append(z[0, prefix if number else 0 :])
+        for layer, z in ((layer, torch.cat(parts)) for layer, parts in tokens.items()):
+            share = (z > 0).to(z.dtype).mean(dim=0)
+            of_rows[layer].append(
+                torch.stack([z.abs().mean(0), share, z.var(0, unbiased=False), z.pow(2).mean(0).sqrt()])
+            )
+    for hook in hooks:
+        hook.remove()
+    for layer, expected in of_rows.items():
+        torch.testing.assert_close(found[layer], torch.stack(expected).mean(dim=0).to(found[layer]).detach())
+
+
 @EACH_FAMILY
 def test_manu_prunes_the_asked_share_of_tower_and_llm_neurons_and_trains_nothing(student, make_work):
-    work = make_work(student, "manu", questions=2, **ALL, fraction=0.1, layers=2)
+    work = make_work(student, "manu", questions=2, **ALL, fraction=0.1, layers=1)
     before = {name: tensor.clone() for name, tensor in student.model.state_dict().items()}
-    assert together(work).run() == []
-    for mlps in (student.tower_mlps(2), student.llm_mlps()):
+    unlearning = together(work)
+    assert unlearning.run() == []
+    for part, mlps in {"Tower": student.tower_mlps(), "LLM": student.llm_mlps()}.items():
         gone = torch.cat([(mlp.outgoing.weight == 0).all(dim=0) for mlp in mlps])
+        assert torch.equal(torch.cat([unlearning.pruned[part][mlp.layer] for mlp in mlps]), gone)
         assert float(gone.float().mean()) == pytest.approx(0.1, abs=0.01)
         for mlp in mlps:
             dead = (mlp.outgoing.weight == 0).all(dim=0)
@@ -321,15 +410,20 @@ def test_the_orders_of_pruning_and_masked_fine_tuning(mllm, make, order):
     mlp = mllm.tower_mlps()[3]
     assert bool(mlp.outgoing.weight[:, [2, 300]].any()) == (order != "prune_then_mask")
     work.run()
+    told = {layer: gone.nonzero().flatten().tolist() for layer, gone in work.pruned.get("Tower", {}).items()}
     weight, vanilla = mlp.outgoing.weight[:, [2, 300]], started.tower_mlps()[3].outgoing.weight[:, [2, 300]]
     if order == "prune_then_mask":
+        assert told == {3: [2, 300]}
         assert not weight.any()
     elif order == "never":
+        assert work.pruned == {}
         assert (weight - vanilla).abs().max() < 0.1 < vanilla.abs().max()
     elif order == "parallel":
+        assert told == {3: [2, 300]}
         assert 0 < weight.abs().max() < 0.1 < vanilla.abs().max()
     else:
         gone = torch.cat([(m.outgoing.weight == 0).all(dim=0) for m in mllm.tower_mlps(2)])
+        assert torch.equal(torch.cat([work.pruned["Tower"][layer] for layer in (2, 3)]), gone)
         assert float(gone.float().mean()) == pytest.approx(0.1, abs=0.01)
 
 

@@ -1,5 +1,7 @@
 """Eq. 10-11: the mask, at one bit per weight, over exactly the tensors that are tuned."""
 
+import weakref
+
 import pytest
 import torch
 from hypothesis import given
@@ -44,6 +46,22 @@ def test_eq_11_by_the_fraction_kept_over_all_tensors():
     assert mask.masks["w"].unpack().tolist() == [[False, False], [False, True]]
     assert mask.masks["b"].unpack().tolist() == [False, True]
     assert mask.threshold == 4.0
+
+
+def test_eq_10_adds_the_other_sets_up_as_they_come():
+    seen = []
+
+    def measured():
+        for other in OTHERS:
+            assert not any(earlier() is not None for earlier in seen)
+            found = {name: tensor.clone() for name, tensor in other.items()}
+            seen.append(weakref.ref(found["w"]))
+            yield found
+            del found
+
+    mask = saliency_mask(FORGET, measured(), ThresholdSettings(value=2.0))
+    assert len(seen) == 2
+    assert mask.masks["w"].unpack().tolist() == [[True, False], [False, True]]
 
 
 def test_a_weight_that_matters_to_nobody_is_not_salient_at_any_threshold():

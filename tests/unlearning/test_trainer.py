@@ -1,5 +1,6 @@
 """The unlearning trainer on a real small model: masked gradients, AdamW, what never moves, and resuming."""
 
+import contextlib
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -308,6 +309,28 @@ def test_the_cost_counts_what_is_trained(llava, make):
     assert work.cost["trainable_parameters"] == sum(p.numel() for p in llava.visual_parameters(2).values())
     assert work.cost["seconds_per_epoch"] > 0
     assert work.cost["peak_memory_mb"] > 100
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_the_time_of_an_epoch_is_unknown_where_a_resumed_run_had_fewer_than_two_steps_to_make(
+    llava, make, tmp_path, left
+):
+    checkpoints, stops = Checkpoints(tmp_path / "saved.safetensors", seconds=-1), [3] if left else []
+    shape = {"epochs": 2, "questions": 2, "checkpoints": checkpoints}
+    work = make(copy_of(llava), **shape)
+    work = replace(work, terms=[[dying(terms[0], stops), *terms[1:]] for terms in work.terms])
+    with contextlib.suppress(KeyboardInterrupt):
+        work.run()
+    resumed = make(copy_of(llava), **shape)
+    assert len(resumed.run()) == 4
+    assert len(resumed.clock) == left
+    assert resumed.cost["seconds_per_epoch"] is None
+
+
+def test_a_method_that_trains_nothing_takes_no_time_per_epoch(llava, make):
+    work = make(llava, "manu", questions=1)
+    work.run()
+    assert (work.cost["seconds_per_epoch"], work.cost["trainable_parameters"]) == (0.0, 0.0)
 
 
 def test_settings_are_the_method_s_own():

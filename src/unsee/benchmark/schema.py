@@ -150,6 +150,22 @@ class ForgetRequest:
             realworld=tuple(i for i in benchmark.entities if i in benchmark.realworld),
         )
 
+    def require_training(self, benchmark: Benchmark, *, by_name: bool) -> None:
+        """Raises UserError if the forget or the retain people have no training question about a photograph, or by name.
+
+        Args:
+            by_name: questions by name are needed too.
+        """
+        told = {"vqa": "about a photograph of", "qa": "by name about"}
+        for modality in told if by_name else ["vqa"]:
+            asked = {q.entity_id for q in benchmark.select(role="train", modality=modality)}
+            for purpose, people in {"forget": self.forget, "retain": self.retain}.items():
+                if asked.isdisjoint(people):
+                    raise UserError(
+                        f"benchmark {benchmark.name} has no training question {told[modality]} the people to "
+                        f"{purpose}; add some, or choose other people with --forget"
+                    )
+
     @cached_property
     def split_of(self) -> dict[str, Split]:
         """entity_id -> forget, retain or realworld for this request."""

@@ -169,7 +169,7 @@ def by_name(mllm: Mllm, benchmark: Benchmark, people: Collection[str], batch: in
 
 
 def _rendered(mllm: Mllm, question: Question, instruction: str = "") -> Rendered:
-    before = f"{instruction.format(name=question.entity_name)} " if instruction else ""
+    before = f"{instruction.replace('{name}', question.entity_name)} " if instruction else ""
     return mllm.prompter.trained(before + question.prompt, question.answer, image=question.image is not None)
 
 
@@ -185,10 +185,8 @@ class FrozenPrefix:
 
     @torch.no_grad()
     def fill(self, images: Sequence[str], batch: int) -> None:
-        """Run the frozen layers over images not seen before."""
-        missing = [image for image in dict.fromkeys(images) if image not in self._cache]
-        for start in progress(range(0, len(missing), batch), "frozen layers"):
-            chunk = missing[start : start + batch]
+        """Run the frozen layers over these images."""
+        for chunk in progress(chunked(images, batch), "frozen layers"):
             hidden = self.mllm.run_layers(self.mllm.embed(self.pixels(chunk)), 0, self.start)
             self._cache.update(zip(chunk, hidden, strict=True))
 
@@ -220,23 +218,21 @@ def augmented(bank: ImageBank, seed: int, version: int) -> Pixels:
 
 
 def blended(pixels: Pixels, images: Sequence[str], seed: int, version: int) -> Pixels:
-    """Each of `images` with a part of another of them, always alike: faces that nobody has."""
+    """Each of `images` with a part of one drawn from them, always alike; that may be of the same person, or itself."""
     rng = np.random.default_rng([seed, version, BLENDS])
     others = dict(zip(images, rng.choice(images, len(images)).tolist(), strict=True))
-    height, width = pixels(images[:1]).shape[-2:]
-    shares = {image: own_share(rng, height, width) for image in images}
+    cuts = {image: (rng.uniform(), rng.choice(["over", "over", "above", "left"])) for image in images}
 
     def blends(chosen: Sequence[str]) -> Tensor:
         own, other = pixels(chosen), pixels([others[image] for image in chosen])
-        share = torch.stack([shares[image] for image in chosen]).to(own)
+        share = torch.stack([own_share(*cuts[image], *own.shape[-2:]) for image in chosen]).to(own)
         return share * own + (1 - share) * other
 
     return blends
 
 
-def own_share(rng: np.random.Generator, height: int, width: int) -> Tensor:
+def own_share(share: float, kind: str, height: int, width: int) -> Tensor:
     """How much of each pixel of a blend is its own, [1, H, W]: alike everywhere, or all above or left of a cut."""
-    share, kind = rng.uniform(), rng.choice(["over", "over", "above", "left"])
     shares = torch.zeros(1, height, width)
     if kind == "over":
         shares += share

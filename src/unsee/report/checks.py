@@ -1,8 +1,9 @@
 """The requirements a run is held to, and what was measured against each.
 
 The thresholds are this project's own. Forgetting is judged by the distance to the model that never saw the people, in
-both directions: answering *worse* than such a model gives away who was removed. A requirement is met or not by the
-measured value; where the interval of that value reaches across the limit, the outcome is uncertain too.
+both directions: answering *worse* than such a model gives away who was removed. Where such a model answers worse than
+guessing, because it takes the people for others, as much as guessing gives is no knowledge either. A requirement is met
+or not by the measured value; where the interval of that value reaches across the limit, the outcome is uncertain too.
 """
 
 from collections.abc import Sequence
@@ -154,7 +155,10 @@ def value_of(summary: dict[str, Any], model: str, metric: str) -> float | None:
 
 
 def _forget_check(run: RunInputs, summary: dict[str, Any], metric: str, requirement: str) -> Check:
-    bounds, words = (-FORGET_LIMIT, FORGET_LIMIT), ("above", "below")
+    guessing, never = chance(run, "forget", "vqa"), value_of(summary, "retrained", metric)
+    worse = 0.0 if guessing is None or never is None else max(0.0, guessing - never)
+    bounds, words = (-FORGET_LIMIT, FORGET_LIMIT + worse), ("above", "below")
+    requirement += " of it or of guessing" if worse else ""
     return _check(run, summary, ("unlearned", "retrained"), metric, requirement, bounds, words)
 
 
@@ -200,6 +204,13 @@ def _check(
         uncertain=low is not None and high is not None and any(low < bound < high for bound in bounds),
         reason=difference.reason,
     )
+
+
+def chance(run: RunInputs, split: str, modality: str) -> float | None:
+    """Accuracy of guessing among the options of these questions; None when they have no options."""
+    predictions = run.evaluations["unlearned"].predictions
+    sizes = [len(p.options) for p in predictions if p.options and (p.split, p.modality) == (split, modality)]
+    return sum(1 / size for size in sizes) / len(sizes) if sizes else None
 
 
 def _view(modality: str, name: str) -> str | None:

@@ -27,7 +27,9 @@ class RunInputs:
     """One run: who was to be forgotten, how, and what was measured.
 
     `evaluations`, `histories` and `relearning` are keyed by vanilla, retrained (may be absent) and unlearned.
-    `mask` is tensor name -> {"kept", "of"}; `timing` is step name -> seconds.
+    `pruned`: of each place with removed neurons how many, {"place", "pruned", "of"}. `mask`: of each place how many
+    weights were open to forgetting, {"place", "kept", "of"}, empty without a mask. `trained`: how many weights were
+    trained. `timing` is step name -> seconds.
     """
 
     benchmark: Benchmark
@@ -36,8 +38,9 @@ class RunInputs:
     settings: dict[str, dict[str, Any]]
     evaluations: dict[str, Evaluation]
     relearning: dict[str, Any]
-    pruning: dict[str, Any]
-    mask: dict[str, Any]
+    pruned: list[dict[str, Any]]
+    mask: list[dict[str, Any]]
+    trained: int
     histories: dict[str, list[dict[str, float]]]
     timing: dict[str, float]
 
@@ -53,7 +56,7 @@ def read_inputs(
     evaluations: Mapping[str, Path],
     relearning: Mapping[str, Path],
 ) -> RunInputs:
-    """Read and verify the artifacts of a run (of the models, large, only manifest, history and mask are read).
+    """Read and verify the artifacts of a run (of the models, large, only manifest, history, mask and pruned are read).
 
     `settings` maps section names to JSON; `models`, `evaluations` and `relearning` map vanilla, retrained and unlearned
     to directories.
@@ -78,8 +81,9 @@ def read_inputs(
         settings={section: json.loads(text) for section, text in settings.items()},
         evaluations={name: read_evaluation(path) for name, path in evaluations.items()},
         relearning={name: _ordered(_read_json(path / "relearning.json")) for name, path in relearning.items()},
-        pruning=_read_json(pruning / "pruning.json"),
-        mask=(_read_json(models["unlearned"] / "mask.json") or {"tensors": {}})["tensors"],
+        pruned=_read_json(models["unlearned"] / "pruned.json"),
+        mask=(_read_json(models["unlearned"] / "mask.json") or {"places": []})["places"],
+        trained=int(manifests["unlearn"].facts["cost"]["trainable_parameters"]),
         histories={name: _read_json(path / "history.json") for name, path in models.items()},
         timing={step: manifests[step].seconds for step in _STEP_ORDER if step in manifests},
     )

@@ -1,8 +1,6 @@
 """`report.html`: one self-contained page for people, made from the same numbers as `summary.json`."""
 
 import datetime
-import re
-from collections import defaultdict
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -22,9 +20,8 @@ from unsee.report.checks import (
 from unsee.report.inputs import RunInputs
 from unsee.report.tables import MODELS, SPLITS, Cell, ScoreTable, Tables
 from unsee.report.verdict import Verdict
-from unsee.report.wording import counted, duration
+from unsee.report.wording import counted, duration, thousands
 
-LAYER = re.compile(r"\blayers\.(\d+)\b")
 GAPS = ("before", "after", "gap", "gap_unseen", "gap_unseen_control", "gap_beyond_control")
 
 
@@ -83,6 +80,7 @@ def render(run: RunInputs, summary: dict[str, Any], verdict: Verdict) -> str:
         attack_rows=_attack_rows(tables, summary),
         pruned=_pruned(run),
         mask=_mask(run),
+        trained=thousands(run.trained),
         training=_training(run),
         timing=_timing(summary),
         notes=tables.notes.reasons,
@@ -176,29 +174,15 @@ def _budget(used: dict[str, int]) -> str:
 
 
 def _pruned(run: RunInputs) -> list[Bar]:
-    layers = sorted(run.pruning["layers"].items(), key=lambda item: int(item[0]))
-    return [_bar(f"Layer {layer}", counts["pruned"], counts["of"]) for layer, counts in layers]
+    return [_bar(layer["place"], layer["pruned"], layer["of"]) for layer in run.pruned if layer["pruned"]]
 
 
 def _mask(run: RunInputs) -> list[Bar]:
-    """Salient weights per tower layer, and of the projector (every tensor outside the layers)."""
-    kept: dict[str, int] = defaultdict(int)
-    of: dict[str, int] = defaultdict(int)
-    for tensor, counts in run.mask.items():
-        found = LAYER.search(tensor)
-        place = f"Layer {found[1]}" if found else "Projector"
-        kept[place] += counts["kept"]
-        of[place] += counts["of"]
-    return [_bar(place, kept[place], of[place]) for place in sorted(of, key=_layer_order)]
-
-
-def _layer_order(place: str) -> tuple[bool, int]:
-    number = place.removeprefix("Layer ")
-    return (not number.isdigit(), int(number) if number.isdigit() else 0)
+    return [_bar(place["place"], place["kept"], place["of"]) for place in run.mask]
 
 
 def _bar(label: str, part: int, of: int) -> Bar:
-    return Bar(label, part / of if of else 0.0, f"{part:,} of {of:,}".replace(",", "\N{NARROW NO-BREAK SPACE}"))
+    return Bar(label, part / of if of else 0.0, f"{thousands(part)} of {thousands(of)}")
 
 
 def _training(run: RunInputs) -> list[tuple[str, Markup]]:

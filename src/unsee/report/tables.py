@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from unsee.evaluation.metrics import Metric
-from unsee.report.checks import missing_reason
+from unsee.report.checks import chance, missing_reason
 from unsee.report.inputs import RunInputs
-from unsee.report.verdict import chance
 from unsee.report.wording import counted
 
 SPLITS = {"forget": "Forget", "retain": "Retain", "realworld": "Real-world"}

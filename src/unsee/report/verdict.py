@@ -12,6 +12,7 @@ from unsee.report.checks import (
     RETAIN_METRIC,
     Check,
     attack_reason,
+    chance,
     forget_checks,
     loss_checks,
     missing_reason,
@@ -66,13 +67,6 @@ def judge(run: RunInputs, summary: dict[str, Any]) -> Verdict:
     )
     headline = _headline(run, status, findings, withstood)
     return Verdict(status, findings, headline, tuple(s for s in sentences if s), (*forgotten, *kept, withstood))
-
-
-def chance(run: RunInputs, split: str, modality: str) -> float | None:
-    """Accuracy of guessing among the options of these questions; None when they have no options."""
-    predictions = run.evaluations["unlearned"].predictions
-    sizes = [len(p.options) for p in predictions if p.options and (p.split, p.modality) == (split, modality)]
-    return sum(1 / size for size in sizes) / len(sizes) if sizes else None
 
 
 def _findings(forgotten: Sequence[Check], kept: Sequence[Check], withstood: Check) -> tuple[str, ...]:
@@ -130,7 +124,10 @@ def _distance(status: Status, forgotten: Sequence[Check], summary: dict[str, Any
     if status == "undecided":
         reason = unseen.reason if unseen.value is None else summary["headroom"]["reason"]
         return f"That is not enough for a verdict: {reason}."
-    text = f"The model is now {unseen.measured} the one that never saw them, and {points(FORGET_LIMIT)} are allowed"
+    above = " above guessing" if unseen.limit > FORGET_LIMIT else ""
+    text = (
+        f"The model is now {unseen.measured} the one that never saw them, and {points(FORGET_LIMIT)}{above} are allowed"
+    )
     if used.value is not None:
         text += f"; on photographs of them used in training, {used.measured}"
     failed = [check for check in forgotten if check.passed is False]

@@ -25,6 +25,11 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
+def thousands(number: int) -> str:
+    """65536 -> '65 536'."""
+    return f"{number:,}".replace(",", THIN_SPACE)
+
+
 def counted(number: int, one: str, many: str) -> str:
     """(1, 'person', 'people') -> '1 person'."""
     return f"{number} {one if number == 1 else many}"

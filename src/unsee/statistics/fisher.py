@@ -97,14 +97,18 @@ def diagonal_fisher(
     return {name: total / samples for name, total in squares.sums.items()}
 
 
-def fisher_of_rows(parameters: Mapping[str, nn.Parameter], rows: Rows) -> Fisher:
-    """F of any tensors, a sample being a row: one backward per row. Zero where no gradient arrives."""
+def fisher_of_rows(parameters: Mapping[str, nn.Parameter], rows: Rows, unit: Literal["image", "question"]) -> Fisher:
+    """F of any tensors, a sample being a row or one of its questions: one backward each. Zero where no gradient
+    arrives."""
     total = {n: torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for n, p in parameters.items()}
+    inputs, samples = list(parameters.values()), 0
     only_tunable(rows.mllm.model, parameters)
     for key in rows.keys:
         outputs = rows.forward([key])
-        gradients = torch.autograd.grad(outputs.mean(outputs.losses), list(parameters.values()), allow_unused=True)
-        for summed, gradient in zip(total.values(), gradients, strict=True):
-            if gradient is not None:
-                summed += gradient.to(summed.dtype).square()
-    return {name: summed / len(rows.keys) for name, summed in total.items()}
+        for loss in [outputs.mean(outputs.losses)] if unit == "image" else outputs.losses[0]:
+            gradients = torch.autograd.grad(loss, inputs, allow_unused=True, retain_graph=unit == "question")
+            for summed, gradient in zip(total.values(), gradients, strict=True):
+                if gradient is not None:
+                    summed += gradient.to(summed.dtype).square()
+            samples += 1
+    return {name: summed / samples for name, summed in total.items()}

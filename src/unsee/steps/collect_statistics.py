@@ -29,9 +29,14 @@ ZERO_SETS = ("forget_qa", "retain_qa")
 def run(
     settings: StatisticsSettings, benchmark: Path, forget: Sequence[str], model: Path, out: Path, tracker: Tracker
 ) -> dict[str, float]:
-    """Write `importance.safetensors`, `fisher.safetensors` and `statistics.json` to `out`. Returns sample counts."""
+    """Write `importance.safetensors`, `fisher.safetensors` and `statistics.json` to `out`. Returns sample counts.
+
+    Raises:
+        UserError: an incomplete or damaged input, or no photographs of the forget or the retain people.
+    """
     data = load(benchmark)
     request = ForgetRequest.resolve(data, forget)
+    request.require_training(data, by_name=False)
     mllm = open_model(model, None, settings.threads)
     bank = ImageBank(mllm, data)
     sets = {

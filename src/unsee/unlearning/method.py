@@ -4,10 +4,11 @@ A method is one module under `unsee.unlearning.methods`, named as on the command
 Batching, masks, caching, checkpoints and logging live in the trainer.
 """
 
+import copy
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
@@ -60,8 +61,8 @@ class Work:
     """A vanilla model to be unlearned, and everything a method may draw on.
 
     pruned: neurons to remove, by tower layer, as `pruning` asks. fisher: Fisher information of the visual part on
-    D_f,vqa, then on D_r,vqa. retrained: directory of the reference model, if there is one. version: which of the
-    portraits' versions is shown (`UnlearnSettings.versions`).
+    D_f,vqa, then on D_r,vqa. fisher_unit: what a sample of it is. retrained: directory of the reference model, if there
+    is one. version: which of the portraits' versions is shown (`UnlearnSettings.versions`).
     """
 
     settings: UnlearnSettings
@@ -72,6 +73,7 @@ class Work:
     pruned: Pruned
     pruning: PruneSettings
     fisher: Mapping[str, Fisher]
+    fisher_unit: Literal["image", "question"] = "image"
     retrained: Path | None = None
     version: int = 0
 
@@ -82,17 +84,31 @@ class Work:
             return self.mllm.visual_parameters(self.settings.layers)
         return dict(self.mllm.model.named_parameters())
 
+    @cached_property
+    def versions(self) -> Sequence["Work"]:
+        """The same with each version of the portraits, this one first."""
+        return [self, *(replace(self, version=version) for version in range(1, self.settings.versions))]
+
+    @cached_property
+    def vanilla_head(self) -> nn.Module:
+        """The LLM's output layer as it is before anything changes; a copy where it is trained."""
+        trained = {id(parameter) for parameter in self.parameters.values()}
+        if not any(id(parameter) in trained for parameter in self.mllm.head.parameters()):
+            return self.mllm.head
+        return copy.deepcopy(self.mllm.head).requires_grad_(False)
+
     def see(self, images: Sequence[str]) -> Tensor:
         """Projector output [B, N, D] of this version of the portraits."""
         return self._see(images)
 
     @cached_property
     def _see(self) -> See:
-        people = (*self.request.forget, *self.request.retain)
-        return self._seeing(self._pixels, Portraits(self.mllm, self.bank, self.benchmark, people).keys)
+        people, asked = {*self.request.forget, *self.request.retain}, self.benchmark.select(role="train")
+        images = dict.fromkeys(q.image for q in asked if q.image and q.entity_id in people)
+        return self._seeing(self.pixels, list(images))
 
     @property
-    def _pixels(self) -> Pixels:
+    def pixels(self) -> Pixels:
         """This version of the portraits."""
         return augmented(self.bank, self.settings.seed, self.version)
 
@@ -107,9 +123,9 @@ class Work:
         return prefix.features
 
     def blends(self, count: int) -> Images:
-        """Blends of two retain portraits each, as many as there are retain portraits; a step takes `count`."""
+        """Each retain portrait blended with one drawn at random; a step takes `count`."""
         images = self.retain.keys
-        pixels = blended(self._pixels, images, self.settings.seed, self.version)
+        pixels = blended(self.pixels, images, self.settings.seed, self.version)
         return Images(images, self._seeing(pixels, images), count)
 
     @cached_property
@@ -149,36 +165,45 @@ class Work:
     def mask(self, threshold: ThresholdSettings) -> SaliencyMask:
         """m (Eq. 10-11) of what is trained: from stored Fisher information, or measured here where all is trained."""
         if self.settings.scope == "vision":
-            stored = [{n: fisher[n] for n in self.parameters if n in fisher} for fisher in self.fisher.values()]
+            found = ({n: fisher[n] for n in self.parameters if n in fisher} for fisher in self.fisher.values())
         else:
-            stored = [fisher_of_rows(self.parameters, rows) for rows in (self.forget, *self.others.values())]
-        return saliency_mask(stored[0], stored[1:], threshold)
+            sets = (self.forget, *self.others.values())
+            found = (fisher_of_rows(self.parameters, rows, self.fisher_unit) for rows in sets)
+        return saliency_mask(next(found), found, threshold)
 
-    def forget_seen_by(self, model: Literal["vanilla", "retrained"]) -> Rows:
-        """D_f,vqa through the model being unlearned (vanilla, before it changes) or through the retrained one.
+    def forget_seen_by(self, model: Literal["vanilla", "retrained"]) -> Sequence[Rows]:
+        """D_f,vqa in each version through the model being unlearned (vanilla, before it changes) or the retrained one.
 
         Raises:
             UserError: there is no retrained model.
         """
         if model == "vanilla":
-            return self.forget
+            return [work.forget for work in self.versions]
         if self.retrained is None:
             raise UserError("unlearn.reference = retrained, but there is no retrained model; use vanilla")
         retrained = checkpoint.load_full(self.retrained)
-        see = lambda images: retrained.features(self._pixels(images))  # noqa: E731
-        return Portraits(retrained, self.bank, self.benchmark, self.request.forget, see)
+
+        def seen(pixels: Pixels) -> Rows:
+            see = lambda images: retrained.features(pixels(images))  # noqa: E731
+            return Portraits(retrained, self.bank, self.benchmark, self.request.forget, see)
+
+        return [seen(work.pixels) for work in self.versions]
 
 
 SettingsT = TypeVar("SettingsT", bound=UnlearnSettings)
 
 
 class Method(Generic[SettingsT]):
-    """One way to unlearn. `Settings`: its own settings, the tuned values of a preset override their defaults."""
+    """One way to unlearn. `Settings`: its own settings, the tuned values of a preset override their defaults.
+
+    pruned: the neurons it has removed, by "Tower" and "LLM".
+    """
 
     Settings: ClassVar[type[UnlearnSettings]] = UnlearnSettings
 
     def __init__(self, settings: SettingsT, work: Work):
         self.settings, self.work = settings, work
+        self.pruned: dict[str, Pruned] = {}
 
     def terms(self, work: Work) -> Sequence[Term]:
         """The losses on one version of the portraits; references to the vanilla model are taken here, before anything

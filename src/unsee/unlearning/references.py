@@ -1,6 +1,5 @@
 """What a frozen model says about rows, computed once: no second model is resident while another is trained."""
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,8 @@ CHUNK = 32
 
 @torch.no_grad()
 def reference_features(images: Images | Portraits) -> dict[str, Tensor]:
-    """Projector output [N, D] of every image."""
+    """Projector output [N, D] of every image: at LLaVA-1.5's 576 x 4,096 numbers 9.4 MB each in float32, for every
+    version of the images."""
     chunks = progress(chunked(images.keys, CHUNK), "the teacher's features")
     return {key: feature for chunk in chunks for key, feature in zip(chunk, images.see(chunk), strict=True)}
 
@@ -52,7 +52,7 @@ class AnswerLosses:
 class AnswerDistributions:
     """Distributions over the vocabulary at every answer token, kept as the hidden states they come from.
 
-    hidden: K draws, each key -> [T, D]; the distribution is their mean. head: the output layer as it was. At LLaVA's
+    hidden: K draws, each key -> [T, D]; the distribution is their mean. head: the output layer behind them. At LLaVA's
     geometry a hidden state is eight times smaller than its distribution over 32,000 tokens.
     """
 
@@ -60,9 +60,8 @@ class AnswerDistributions:
     head: nn.Module
 
     @classmethod
-    def of(cls, *draws: Rows) -> "AnswerDistributions":
-        """As the model is now; several `draws` of the same questions are averaged."""
-        head = copy.deepcopy(draws[0].mllm.head).requires_grad_(False)
+    def of(cls, head: nn.Module, *draws: Rows) -> "AnswerDistributions":
+        """As the model is now, its output layer being `head`; several `draws` of the same questions are averaged."""
         return cls([_by_row(rows, _hidden_of_rows) for rows in draws], head)
 
     @torch.no_grad()
@@ -84,6 +83,9 @@ def kl_divergence(reference: AnswerDistributions, outputs: Outputs) -> Tensor:
     return outputs.mean(outputs.question_means(divergence))
 
 
-def kl_term(name: str, rows: Rows, *draws: Rows, weight: float = 1.0, forgets: bool = False) -> Term:
-    """KL(reference || model) over `rows`, where the reference is what the model says now about `draws` of them."""
-    return Term(name, rows, partial(kl_divergence, AnswerDistributions.of(*draws)), weight, forgets)
+def kl_term(name: str, rows: Rows, *draws: Rows, head: nn.Module, weight: float = 1.0, forgets: bool = False) -> Term:
+    """KL(reference || model) over `rows`, where the reference is what the model says now about `draws` of them.
+
+    head: `Work.vanilla_head` of the method's own work, one for all terms.
+    """
+    return Term(name, rows, partial(kl_divergence, AnswerDistributions.of(head, *draws)), weight, forgets)

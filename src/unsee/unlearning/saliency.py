@@ -1,6 +1,6 @@
 """The saliency mask (Eq. 10-11): which weights matter to the forget set and not to what must stay."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,9 +44,17 @@ class SaliencyMask:
         return {n: {"kept": int(m.unpack().sum()), "of": m.shape.numel()} for n, m in self.masks.items()}
 
 
-def saliency_mask(forget_vqa: Fisher, others: Sequence[Fisher], threshold: ThresholdSettings) -> SaliencyMask:
-    """R = F(D_f,vqa) / sum of the other sets' means (Eq. 10), m = [R >= d_F] (Eq. 11); 0/0 is not salient."""
-    ratios = {name: ratio(fisher, [other[name] for other in others]) for name, fisher in forget_vqa.items()}
+def saliency_mask(forget_vqa: Fisher, others: Iterable[Fisher], threshold: ThresholdSettings) -> SaliencyMask:
+    """R = F(D_f,vqa) / sum of the other sets' means (Eq. 10), m = [R >= d_F] (Eq. 11); 0/0 is not salient.
+
+    The other sets are added up as they come, one in memory at a time.
+    """
+    below = {name: torch.zeros_like(fisher) for name, fisher in forget_vqa.items()}
+    for other in others:
+        for name, total in below.items():
+            total += other[name]
+        del other  # before the next is measured
+    ratios = {name: ratio(fisher, [below[name]]) for name, fisher in forget_vqa.items()}
     selection = select(ratios, threshold)
     return SaliencyMask({name: BitMask.pack(mask) for name, mask in selection.chosen.items()}, selection.value)
 

@@ -7,7 +7,7 @@ weight through the other's norm; without weight decay, a weight whose gradient i
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from statistics import median
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from unsee.memory import peak_resident
 from unsee.mllm.families import only_tunable
 from unsee.mllm.rows import Images, Rows
+from unsee.pruning import Pruned
 from unsee.settings import UnlearnSettings
 from unsee.tracking import NoTracker, Tracker
 from unsee.training import Checkpoints, Curve, Optimisation, Training, clip
@@ -36,8 +37,8 @@ class Unlearning:
 
     terms: what is minimised, for each version of the portraits, an epoch each in turn. portraits: how many an epoch
     ascends on. parameters: the tunable tensors of `model` by full name; all others are frozen. finish: edits the
-    trained model. mask: None lets the forgetting terms change every weight. frozen_entries: per tensor, entries that
-    must stay as they are (pruned neurons), broadcastable bool.
+    trained model. pruned: the neurons removed so far, by part of the model. mask: None lets the forgetting terms change
+    every weight. frozen_entries: per tensor, entries that must stay as they are (pruned neurons), broadcastable bool.
     """
 
     settings: UnlearnSettings
@@ -46,6 +47,7 @@ class Unlearning:
     portraits: int
     parameters: Mapping[str, nn.Parameter]
     finish: Callable[[], None]
+    pruned: Mapping[str, Pruned]
     mask: SaliencyMask | None = None
     frozen_entries: Mapping[str, Tensor] = field(default_factory=dict)
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
@@ -56,7 +58,7 @@ class Unlearning:
     def of(cls, work: Work, checkpoints: Checkpoints, tracker: Tracker) -> "Unlearning":
         """A method's work on the vanilla model, which is edited where the method does so before training."""
         method = find(work.settings.method)(work.settings, work)
-        terms = [method.terms(replace(work, version=version)) for version in range(work.settings.versions)]
+        terms = [method.terms(version) for version in work.versions]
         mask = method.mask()
         return cls(
             settings=work.settings,
@@ -65,6 +67,7 @@ class Unlearning:
             portraits=len(work.forget.keys),
             parameters=work.parameters,
             finish=method.after,
+            pruned=method.pruned,
             mask=mask,
             frozen_entries=method.before(),
             checkpoints=checkpoints,
@@ -88,12 +91,14 @@ class Unlearning:
         return curve
 
     @property
-    def cost(self) -> dict[str, float]:
-        """Median seconds of an epoch (of the steps this process made), what was trained, peak memory of the process."""
+    def cost(self) -> dict[str, float | None]:
+        """Median seconds of an epoch (of the steps this process made; None for fewer than two, 0 where nothing is
+        trained), what was trained, peak memory of the process."""
         steps = [after - before for before, after in pairwise(self.clock)]
+        trains = any(self.terms)
         return {
-            "seconds_per_epoch": median(steps) * self.steps_per_epoch if steps else 0.0,
-            "trainable_parameters": float(sum(p.numel() for p in self.parameters.values())) if any(self.terms) else 0.0,
+            "seconds_per_epoch": median(steps) * self.steps_per_epoch if steps else None if trains else 0.0,
+            "trainable_parameters": float(sum(p.numel() for p in self.parameters.values())) if trains else 0.0,
             "peak_memory_mb": peak_resident() / 1e6,
         }
 

@@ -21,9 +21,9 @@ class KlMinimisation(Method[Settings]):
     Settings = Settings
 
     def terms(self, work: Work) -> Sequence[Term]:
-        forget = work.forget
+        forget, head = work.forget, self.work.vanilla_head
         if self.settings.forget_term == "loss":
             ascent = Term("forget", forget, mean_loss, weight=-1.0, forgets=True)
         else:
-            ascent = kl_term("forget", forget, forget, weight=-1.0, forgets=True)
-        return [ascent, *(kl_term(name, rows, rows) for name, rows in work.preserved.items())]
+            ascent = kl_term("forget", forget, forget, head=head, weight=-1.0, forgets=True)
+        return [ascent, *(kl_term(name, rows, rows, head=head) for name, rows in work.preserved.items())]

@@ -1,10 +1,11 @@
 """MANU: prune the neurons of tower and LLM that work for the forget portraits; nothing is trained."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from unsee.mllm.families import Mlp
 from unsee.mllm.rows import Rows
@@ -16,8 +17,9 @@ from unsee.unlearning.method import Method
 
 
 class Settings(UnlearnSettings):
-    """fraction: share of the neurons to prune, of the tower's and of the LLM's each."""
+    """fraction: share of the neurons to prune, of the tower's and of the LLM's each, in all layers."""
 
+    scope: Literal["full"] = "full"
     fraction: float = Field(default=0.05, gt=0, lt=1)
 
 
@@ -33,10 +35,11 @@ class Manu(Method[Settings]):
 
     def before(self) -> Mapping[str, Tensor]:
         mllm = self.work.mllm
-        for mlps in (mllm.tower_mlps(self.settings.layers), mllm.llm_mlps()):
+        for part, mlps in {"Tower": mllm.tower_mlps(), "LLM": mllm.llm_mlps()}.items():
             chosen = select(self._importance(mlps), ThresholdSettings(fraction=self.settings.fraction)).chosen
             for mlp in mlps:
                 zero(mlp, chosen[mlp.layer])
+            self.pruned[part] = chosen
         return {}
 
     def _importance(self, mlps: Sequence[Mlp]) -> dict[int, Tensor]:
@@ -53,21 +56,33 @@ class Manu(Method[Settings]):
 def activation_measures(mlps: Sequence[Mlp], rows: Rows) -> dict[int, Tensor]:
     """Mean |z|, share of z > 0, variance and root mean square of every neuron over tokens, then rows.
 
-    Returns layer -> [4, neurons]; zeros where a layer does not run. One row at a time: no padding takes part.
+    Tokens are those of the prefix, once, and of all questions behind it. One row at a time: no padding takes part.
+    Returns layer -> [4, neurons]; zeros where a layer does not run.
     """
     summed = {mlp.layer: torch.zeros(4, mlp.outgoing.in_features) for mlp in mlps}
+    of_row: dict[int, Tensor] = {}
+    *_, last_but_one, last = rows.mllm.language_model.layers
 
-    def add(layer: int, z: Tensor) -> None:
+    def run_last(_layer: nn.Module, _inputs: Any, context: dict[str, Any], hidden: Tensor) -> None:
+        """For all tokens, before the packed forward runs it for those that are read alone."""
+        last(hidden, **context)
+
+    def measure(layer: int, z: Tensor) -> None:
         z = z.flatten(0, -2)
         measures = [z.abs().mean(0), (z > 0).float().mean(0), z.var(0, unbiased=False), z.square().mean(0).sqrt()]
-        summed[layer] += torch.stack(measures) / len(rows.keys)
+        of_row.setdefault(layer, torch.stack(measures))
 
     hooks = [
-        mlp.outgoing.register_forward_pre_hook(lambda _, inputs, layer=mlp.layer: add(layer, inputs[0])) for mlp in mlps
+        mlp.outgoing.register_forward_pre_hook(lambda _, inputs, layer=mlp.layer: measure(layer, inputs[0]))
+        for mlp in mlps
     ]
+    hooks.append(last_but_one.register_forward_hook(run_last, with_kwargs=True))
     try:
         for key in rows.keys:
+            of_row.clear()
             rows.forward([key])
+            for layer, measures in of_row.items():
+                summed[layer] += measures / len(rows.keys)
     finally:
         for hook in hooks:
             hook.remove()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator
 from torch import Tensor
 
 from unsee.mllm.rows import Portraits
@@ -20,8 +20,9 @@ from unsee.unlearning.references import kl_term
 class Settings(UnlearnSettings):
     """instruction: put before the question, `{name}` is the person's name; empty for none.
 
-    noise: Gaussian noise of `noise_level` standard deviations of the normalised pixels is added; or the portrait is
-    replaced by uniform noise; or none. draws: how many noised versions of a portrait the teacher averages over.
+    noise: Gaussian noise of `noise_level` standard deviations of the portrait's normalised pixels is added; or the
+    portrait is replaced by uniform noise in their range; or none. draws: how many noised versions of a portrait the
+    teacher averages over.
     """
 
     instruction: str = "You do not know who this is."
@@ -31,6 +32,13 @@ class Settings(UnlearnSettings):
     forget_weight: float = Field(default=1.0, gt=0)
     retain_weight: float = Field(default=1.0, gt=0)
 
+    @field_validator("instruction")
+    @classmethod
+    def _only_names(cls, instruction: str) -> str:
+        if {"{", "}"} & set(instruction.replace("{name}", "")):
+            raise ValueError("nothing but {name} may stand in braces")
+        return instruction
+
 
 class Vgid(Method[Settings]):
     """a * KL(teacher || M) on D_f + b * KL(M0 || M) on D_r, teacher-forced on the benchmark's answers."""
@@ -38,10 +46,10 @@ class Vgid(Method[Settings]):
     Settings = Settings
 
     def terms(self, work: Work) -> Sequence[Term]:
-        s = self.settings
-        forget = kl_term("forget", work.forget, *self.teachers(work), weight=s.forget_weight, forgets=True)
+        s, head = self.settings, self.work.vanilla_head
+        forget = kl_term("forget", work.forget, *self.teachers(work), head=head, weight=s.forget_weight, forgets=True)
         kept = work.preserved.items()
-        return [forget, *(kl_term(name, rows, rows, weight=s.retain_weight) for name, rows in kept)]
+        return [forget, *(kl_term(name, rows, rows, head=head, weight=s.retain_weight) for name, rows in kept)]
 
     def teachers(self, work: Work) -> list[Portraits]:
         """The forget portraits as the teacher meets them, once per draw of the noise."""
@@ -50,13 +58,14 @@ class Vgid(Method[Settings]):
 
     def _teacher(self, work: Work, generator: torch.Generator) -> Portraits:
         def see(images: Sequence[str]) -> Tensor:
-            return work.mllm.features(self._noised(work.bank.pixels(images), generator))
+            noised = [self._noised(portrait, generator) for portrait in work.pixels(images)]
+            return work.mllm.features(torch.stack(noised))
 
         people, instruction = work.request.forget, self.settings.instruction
         return Portraits(work.mllm, work.bank, work.benchmark, people, see, instruction=instruction)
 
     def _noised(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """[B, 3, H, W] -> the same shape."""
+        """One portrait [3, H, W] -> the same shape."""
         if self.settings.noise == "none":
             return pixels
         if self.settings.noise == "uniform":

@@ -11,7 +11,7 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor
 
 from unsee.mllm.rows import Outputs, Seen, mean_loss
-from unsee.pruning import choose_neurons, pruned_entries, zero_neurons
+from unsee.pruning import Pruned, choose_neurons, pruned_entries, zero_neurons
 from unsee.settings import Scope, ThresholdSettings, UnlearnSettings
 from unsee.statistics.importance import mean_absolute_activation, unlearning_importance
 from unsee.unlearning.method import FEATURE_BATCH, Method, Term, Work, answer_terms
@@ -22,9 +22,9 @@ from unsee.unlearning.saliency import SaliencyMask
 class Settings(UnlearnSettings):
     """alpha, beta: as in Eq. 5 and 3. mask: Eq. 11, None tunes every weight.
 
-    blends: L_VKD needs no answers, so it can be taken on faces that nobody has: on that many blends of two retain
-    portraits a step; 0 takes it on the step's retain portraits, as the paper does. bound: nats of -log p(answer) beyond
-    which a question is no longer ascended. order: of pruning (Eq. 8) and masked fine-tuning; `parallel` starts both
+    blends: L_VKD needs no answers, so it can be taken on that many blends of retain portraits a step, mostly of two
+    people; 0 takes it on the step's retain portraits, as the paper does. bound: nats of -log p(answer) beyond which a
+    question is no longer ascended. order: of pruning (Eq. 8) and masked fine-tuning; `parallel` starts both
     from vanilla and adds the changes, `never` does not prune.
     """
 
@@ -70,26 +70,32 @@ class VisualKnowledgeDistillation(Method[Settings]):
         return None if self.settings.mask is None else self.work.mask(self.settings.mask)
 
     def before(self) -> Mapping[str, Tensor]:
-        self._vanilla = {name: p.detach().clone() for name, p in self._pruned_parameters().items()}
+        if self.settings.order == "parallel":
+            self._vanilla = {name: p.detach().clone() for name, p in self._pruned_parameters().items()}
         if self.settings.order != "prune_then_mask":
             return {}
-        zero_neurons(self.work.mllm, self.work.pruned)
+        self._prune(self.work.pruned)
         return pruned_entries(self.work.mllm, self.work.pruned)
 
     @torch.no_grad()
     def after(self) -> None:
         if self.settings.order == "mask_then_prune":
-            zero_neurons(self.work.mllm, self._neurons_as_they_are_now())
+            self._prune(self._neurons_as_they_are_now())
         elif self.settings.order == "parallel":
+            self.pruned["Tower"] = self.work.pruned
             entries = pruned_entries(self.work.mllm, self.work.pruned)
             for name, parameter in self._pruned_parameters().items():
                 parameter -= self._vanilla[name] * entries[name]
+
+    def _prune(self, neurons: Pruned) -> None:
+        self.pruned["Tower"] = neurons
+        zero_neurons(self.work.mllm, neurons)
 
     def _pruned_parameters(self) -> Mapping[str, Tensor]:
         entries = pruned_entries(self.work.mllm, self.work.pruned)
         return {name: p for name, p in self.work.mllm.model.named_parameters() if name in entries}
 
-    def _neurons_as_they_are_now(self) -> Mapping[int, Tensor]:
+    def _neurons_as_they_are_now(self) -> Pruned:
         """Eq. 6-8 on the fine-tuned model."""
         found = [
             mean_absolute_activation(self.work.mllm, self.work.bank.pixels, rows.keys, FEATURE_BATCH)
