@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 import psutil
+from google.protobuf import json_format
 from kfp import local
 from kfp.dsl.graph_component import GraphComponent
 from kfp.local.pipeline_orchestrator import run_local_pipeline
@@ -220,16 +221,20 @@ def _execute(
         cache_root=str(place.cache),
     )
     try:
-        run_local_pipeline(_without_retries(spec), dict(arguments))
+        run_local_pipeline(_for_local_engine(spec), dict(arguments))
     except RuntimeError as error:
         drop_damaged(place.cache)
         raise _reason(transcript, place.log) from error
 
 
-def _without_retries(spec: PipelineSpec) -> PipelineSpec:
-    """On one machine, nothing that makes a step fail passes by waiting for it."""
-    copy = PipelineSpec()
-    copy.CopyFrom(spec)
+def _for_local_engine(spec: PipelineSpec) -> PipelineSpec:
+    """A copy without retries: on one machine, nothing that makes a step fail passes by waiting for it.
+
+    KFP's local engine takes every input of a loop whose name ends in -loop-item for the loop's own item, that of a
+    loop around it too: items get names of another kind.
+    """
+    renamed = json_format.MessageToJson(spec).replace("-loop-item", "-item")
+    copy = json_format.Parse(renamed, PipelineSpec())
     for component in copy.components.values():
         for task in component.dag.tasks.values():
             task.ClearField("retry_policy")
@@ -241,6 +246,8 @@ def _without_retries(spec: PipelineSpec) -> PipelineSpec:
 def _reason(transcript: Transcript, log: Path) -> Exception:
     """The exception that tells why the pipeline failed, with the step's traceback as a note."""
     failure = transcript.failure
+    if failure is None and transcript.failed_step is None:
+        return StepError(f"KFP's local engine stopped although no step failed (details in {log})")
     if failure is None:
         return StepError(f"step {transcript.failed_step} ended with {transcript.last_words!r} (details in {log})")
     sentence = failure.explanation.sentence
