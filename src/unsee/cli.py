@@ -1,5 +1,6 @@
 """The command line. Everything heavy is imported by the command that needs it, so that `--help` is at once there."""
 
+import importlib.util
 import json
 import sys
 import traceback
@@ -203,10 +204,8 @@ def _ids(forget: str | None) -> tuple[str, ...]:
 
 
 def _require_pipelines() -> None:
-    try:
-        import kfp  # noqa: F401
-    except ModuleNotFoundError:
-        raise UserError("Kubeflow Pipelines is not installed; run pip install 'unsee[pipelines]'") from None
+    if importlib.util.find_spec("kfp") is None:
+        raise UserError("Kubeflow Pipelines is not installed; run pip install 'unsee[pipelines]'")
 
 
 def _print_counts(counts: dict[str, int]) -> None:
