@@ -1,5 +1,6 @@
 """What several commands take, and what they make of it."""
 
+import importlib.util
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
@@ -41,10 +42,8 @@ def requested(
 
 def require_pipelines() -> None:
     """Raises UserError where Kubeflow Pipelines is not installed."""
-    try:
-        import kfp  # noqa: F401
-    except ModuleNotFoundError:
-        raise UserError("Kubeflow Pipelines is not installed; run pip install 'unsee[pipelines]'") from None
+    if importlib.util.find_spec("kfp") is None:
+        raise UserError("Kubeflow Pipelines is not installed; run pip install 'unsee[pipelines]'")
 
 
 def _ids(forget: str | None) -> tuple[str, ...]:

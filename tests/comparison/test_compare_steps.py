@@ -112,8 +112,10 @@ def test_unlike_artifacts_are_refused(
 
 
 def test_the_order_of_questions_is_of_no_account(arguments: dict[str, Any], tmp_path: Path) -> None:
+    gather(arguments, tmp_path / "in order")
     write_evaluation(arguments["methods"][0].evaluation, "vkd", predictions(METHODS["vkd"])[::-1])
-    gather(arguments, tmp_path / "seed")
+    gather(arguments, tmp_path / "reversed")
+    assert (tmp_path / "reversed/seed.json").read_bytes() == (tmp_path / "in order/seed.json").read_bytes()
 
 
 def test_seeds_must_be_alike(tmp_path: Path) -> None:

@@ -1,32 +1,11 @@
 """report.html of a comparison says who is closest, marks what is the paper's, and needs no network."""
 
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from made_seeds import NO_ATTACK, Compared, Outcome, compared, make_seed
-
-
-class Elements(HTMLParser):
-    """Collects the tags of a page with their attributes."""
-
-    def __init__(self, html: str):
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-    def named(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.found if name == tag]
-
-
-def text(html: str) -> str:
-    """The words of a page, in one line."""
-    body = re.sub(r"<style>.*?</style>", "", html, flags=re.S)
-    return " ".join(re.sub(r"<[^>]+>", " ", body).replace("\N{NARROW NO-BREAK SPACE}", " ").split())
+from pages import Elements, text
 
 
 def table(html: str, caption: str) -> str:

@@ -85,7 +85,8 @@ print("started", flush=True)
 time.sleep(60)
 """
 RUN = """
-import sys
+import signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # though these tests be run under nohup
 from kfp.local.subprocess_task_handler import run_local_subprocess
 from unsee_pipelines import local
 with local._stoppable():

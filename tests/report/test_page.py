@@ -2,36 +2,15 @@
 
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from fixtures import Reported, make_run
+from pages import Elements, text
 
 from unsee.steps import report
 from unsee.storage import artifact
 from unsee.tracking import NoTracker
-
-
-class Elements(HTMLParser):
-    """Collects the tags of a page with their attributes."""
-
-    def __init__(self, html: str):
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-
-    def named(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.found if name == tag]
-
-
-def text(html: str) -> str:
-    """The words of a page, in one line."""
-    body = re.sub(r"<style>.*?</style>", "", html, flags=re.S)
-    return " ".join(re.sub(r"<[^>]+>", " ", body).replace("\N{NARROW NO-BREAK SPACE}", " ").split())
 
 
 def test_success_is_said_in_plain_words(success: Reported) -> None:

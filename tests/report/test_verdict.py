@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fixtures import Accuracies, Reported, reported
-from test_page import text
+from pages import text
 
 FACES = Accuracies(0.26, 0.96, 0.97)
 

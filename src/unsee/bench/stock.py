@@ -7,7 +7,7 @@ information. Gradients are taken for the tunable tensors only, as in ours.
 
 import copy
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -187,7 +187,7 @@ class Stock:
         """Sums of mean absolute activations over rows, filled by the forward passes inside the block."""
         summed = {m.layer: torch.zeros(m.outgoing.in_features) for m in self.mllm.tower_mlps()}
 
-        def add(layer: int):  # type: ignore[no-untyped-def]
+        def add(layer: int) -> Callable[..., None]:
             def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
                 summed[layer] += inputs[0].detach().abs().mean(dim=1).sum(dim=0)
 

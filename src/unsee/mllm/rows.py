@@ -19,10 +19,11 @@ from unsee.progress import progress
 
 Pixels = Callable[[Sequence[str]], Tensor]
 """Image paths -> float32 [B, 3, H, W]."""
-BLENDS = 1
-"""Keeps their random numbers apart from those of the portraits' versions."""
 See = Callable[[Sequence[str]], Tensor]
 """Image paths -> projector output [B, N, D]."""
+
+BLENDS = 1
+"""Keeps their random numbers apart from those of the portraits' versions."""
 
 
 class ImageBank:
