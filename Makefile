@@ -37,7 +37,7 @@ install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[pipelines,dev]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[pipelines,stack,dev]"
 	touch $@
 
 clean:

@@ -1,15 +1,17 @@
 """The command line. Everything heavy is imported by the command that needs it, so that `--help` is at once there."""
 
+import importlib.util
 import json
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from unsee.cli_comparing import compare, frontier, search, sweep
 from unsee.cli_options import (
+    DEFAULT_STACK,
     Assignments,
     Base,
     Config,
@@ -17,12 +19,16 @@ from unsee.cli_options import (
     GivenBenchmark,
     Out,
     Preset,
+    StackDirectory,
     requested,
     require_pipelines,
 )
 from unsee.errors import UserError
 from unsee.explain import explain
 from unsee.settings import load_settings
+
+if TYPE_CHECKING:
+    from unsee.stack import Stack
 
 DEBUG = "--debug"
 
@@ -35,6 +41,8 @@ app.add_typer(benchmark_app, name="benchmark")
 app.add_typer(model_app, name="model")
 app.add_typer(base_app, name="base")
 app.add_typer(pipeline_app, name="pipeline")
+stack_app = typer.Typer(no_args_is_help=True, help="Real S3 and MLflow servers on this machine.")
+app.add_typer(stack_app, name="stack")
 
 
 @app.callback()
@@ -165,6 +173,41 @@ def pipeline_compile(
     given = {name: value for name, value in {"image": image, "out": out}.items() if value is not None}
     for path in compile_all(**given):
         typer.echo(path)
+
+
+@stack_app.command("up")
+def stack_up(directory: StackDirectory = DEFAULT_STACK) -> None:
+    """Start the servers, or those of them that do not run."""
+    stack = _stack(directory)
+    stack.up()
+    _print_status(stack)
+
+
+@stack_app.command("down")
+def stack_down(directory: StackDirectory = DEFAULT_STACK) -> None:
+    """Stop the servers; their data stay."""
+    for name in _stack(directory).down():
+        typer.echo(f"{name} stopped")
+
+
+@stack_app.command("status")
+def stack_status(directory: StackDirectory = DEFAULT_STACK) -> None:
+    """Which servers run, and where."""
+    _print_status(_stack(directory))
+
+
+def _stack(directory: Path) -> "Stack":
+    if importlib.util.find_spec("psutil") is None:
+        raise UserError("the servers are not installed; run pip install 'unsee[stack]'")
+    from unsee.stack import Stack
+
+    return Stack(directory)
+
+
+def _print_status(stack: "Stack") -> None:
+    for name, (state, url) in stack.status().items():
+        typer.echo(f"{name:8}{state:15}{url}")
+    typer.echo(f"addresses and credentials: source {stack.directory / 'stack.env'}")
 
 
 def _print_counts(counts: dict[str, int]) -> None:

@@ -25,6 +25,9 @@ Forget = Annotated[
     str | None, typer.Option(metavar="ID[,ID…]", help="Who is to be forgotten, if not whom the benchmark suggests.")
 ]
 
+StackDirectory = Annotated[Path, typer.Option("--dir", help="Directory of the servers' data.")]
+DEFAULT_STACK = Path("runs/stack")
+
 
 def requested(
     preset: str,

@@ -1,8 +1,5 @@
 """On a disk that fills up, nothing half-written is left and the sentence says so: on a real file system of 256 kB."""
 
-import os
-import subprocess
-
 import pytest
 import torch
 from safetensors import SafetensorError
@@ -13,20 +10,6 @@ from unsee.explain import explain
 from unsee.mllm import checkpoint
 from unsee.storage import artifact
 from unsee.training import Checkpoints
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system that holds 256 kB. CI must be able to mount it."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(disk)]
-    mounted = subprocess.run(mount, check=False, capture_output=True, text=True)
-    if mounted.returncode != 0:
-        assert not os.environ.get("CI"), f"these tests must run in CI: {mounted.stderr}"
-        pytest.skip("mounting a small file system needs root")
-    yield disk  # tensors read from it keep it busy: unmounted lazily
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 def assert_told(error: BaseException) -> None:
