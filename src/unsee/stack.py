@@ -18,7 +18,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -73,8 +73,10 @@ class Stack:
             state = self._state() or {"ports": _free_ports(), "processes": {}}
             self._write_environment(state["ports"])
             for server in (server for server in self._servers(state["ports"]) if server.name in names):
-                process = _running(state["processes"].get(server.name))
+                known = state["processes"].get(server.name)
+                process = _running(known)
                 if process is None:
+                    _stop(_session(known))
                     self._require_free(server.name, state["ports"])
                     process = self._start(server)
                     state["processes"][server.name] = {"pid": process.pid, "created": process.create_time()}
@@ -87,10 +89,10 @@ class Stack:
             return []
         with self._locked():
             state = self._state() or {}
-            found = {name: _running(state["processes"].get(name)) for name in reversed(SERVERS)}
-            running = {name: process for name, process in found.items() if process is not None}
-            for process in running.values():
-                _stop(process)
+            found = {name: _session(state["processes"].get(name)) for name in reversed(SERVERS)}
+            running = {name: processes for name, processes in found.items() if processes}
+            for processes in running.values():
+                _stop(processes)
             write_json(self.directory / "stack.json", {**state, "processes": {}})
         return list(running)
 
@@ -290,11 +292,28 @@ def _answers(url: str) -> bool:
 
 
 def _running(known: Mapping[str, float] | None) -> psutil.Process | None:
-    """The process that was started, unless it has ended; another one may have its number by now."""
-    if known is None or not psutil.pid_exists(int(known["pid"])):
+    """The process that was started, unless it has ended."""
+    return next((process for process in _session(known) if process.pid == known["pid"]), None) if known else None
+
+
+def _session(known: Mapping[str, float] | None) -> list[psutil.Process]:
+    """What runs of a process that was started and of its children: they outlive it if it is killed.
+
+    They are its session, whose number no other process can have as long as one of them runs; thereafter it can.
+    """
+    if known is None:
+        return []
+    number = int(known["pid"])
+    if psutil.pid_exists(number) and psutil.Process(number).create_time() != known["created"]:
+        return []
+    return [process for process in psutil.process_iter() if _session_of(process) == number and _is_alive(process)]
+
+
+def _session_of(process: psutil.Process) -> int | None:
+    try:
+        return os.getsid(process.pid)
+    except OSError:
         return None
-    process = psutil.Process(int(known["pid"]))
-    return process if process.create_time() == known["created"] and _is_alive(process) else None
 
 
 def _is_alive(process: psutil.Process) -> bool:
@@ -305,14 +324,16 @@ def _is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def _stop(process: psutil.Process) -> None:
-    processes = [process, *process.children(recursive=True)]
-    process.terminate()
+def _stop(processes: Sequence[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
     deadline = time.monotonic() + SECONDS_TO_STOP
-    while alive := [each for each in processes if _is_alive(each)]:
+    while alive := [process for process in processes if _is_alive(process)]:
         if time.monotonic() > deadline:
-            for each in alive:
-                each.kill()
+            for process in alive:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
         time.sleep(0.05)
 
 
