@@ -30,7 +30,19 @@ finally:
 
 def test_help_lists_the_commands_without_importing_anything_heavy():
     shown = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True).stdout
-    commands = ("run", "compare", "sweep", "frontier", "search", "bench", "benchmark", "model", "base", "pipeline")
+    commands = (
+        "run",
+        "compare",
+        "sweep",
+        "frontier",
+        "search",
+        "bench",
+        "benchmark",
+        "model",
+        "base",
+        "pipeline",
+        "stack",
+    )
     assert all(command in shown for command in commands)
     assert shown.splitlines()[-1] == "[]"
 

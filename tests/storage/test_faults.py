@@ -27,6 +27,7 @@ PASSING = {
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     monkeypatch.setattr(s3_module, "SECONDS_WITHOUT_A_BYTE", 1)
+    monkeypatch.setattr(s3_module, "ATTEMPTS", 3)
 
 
 def assert_one_sentence(error):
