@@ -12,11 +12,14 @@ from pathlib import Path
 import boto3
 import psutil
 import pytest
-from mlflow import MlflowClient
+from mlflow import MlflowClient, artifacts
 
 from unsee import stack as stack_module
 from unsee.errors import UserError
 from unsee.stack import GRPC, Stack, seaweedfs
+from unsee.storage import artifact
+from unsee.storage.transfer import upload
+from unsee.tracking.mlflow import register_version
 
 SECONDS_UNTIL_READY = 20.0
 
@@ -110,6 +113,18 @@ def test_artifacts_of_a_run_go_through_the_server_into_the_object_store(running,
     assert run.info.artifact_uri.startswith("mlflow-artifacts:/")
     found = boto3.Session().client("s3").list_objects_v2(Bucket="unsee", Prefix="mlflow/")["Contents"]
     assert [entry["Key"] for entry in found if entry["Key"].endswith(f"{run.info.run_id}/artifacts/report.txt")]
+
+
+def test_a_model_version_points_at_its_files_in_s3_and_is_downloaded_from_there(running, tmp_path):
+    with artifact.create(tmp_path / "model", "model", {}) as model:
+        artifact.write_bytes(model / "deep" / "weights.bin", os.urandom(20 << 20))
+    digest = artifact.read(model, "model").digest
+    uri = upload(model, "model", running.environment()["UNSEE_STORE"])
+    version = register_version("weights", uri, digest, {}, ["candidate"], None)
+    assert MlflowClient().get_model_version("weights", version.version).source == uri
+    assert uri == f"s3://unsee/artifacts/model/{digest}"
+    copy = Path(artifacts.download_artifacts("models:/weights@candidate", dst_path=str(tmp_path / "copy")))
+    assert artifact.read(copy, "model").digest == digest
 
 
 def test_what_was_kept_is_there_after_down_and_up_at_the_same_address(running, directory, listening):

@@ -141,6 +141,7 @@ class Stack:
             "AWS_REGION": "us-east-1",
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3']}",
             "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{ports['mlflow']}",
+            "UNSEE_STORE": f"s3://{BUCKET}/artifacts",
             "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "true",
         }
         lines = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())

@@ -133,3 +133,17 @@ def test_unfinished_model_is_not_registered(success: Reported, tmp_path: Path) -
             tracker=NoTracker(),
         )
     assert not (tmp_path / "registration").exists()
+
+
+def test_models_on_this_machine_are_registered_where_the_store_keeps_them(
+    success: Reported, parent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = (tmp_path / "store").as_uri()
+    monkeypatch.setenv("UNSEE_STORE", root)
+    found = registered(success, success.arguments["vanilla"], tmp_path / "registration")["models"]
+    for model in found.values():
+        version = MlflowClient().get_model_version(model["name"], model["version"])
+        assert version.source == f"{root}/model/{model['sha256']}"
+        assert version.tags["sha256"] == model["sha256"]
+        copy = artifacts.download_artifacts(model["uri"], dst_path=str(tmp_path / model["version"]))
+        assert artifact.read(Path(copy), "model").digest == model["sha256"]

@@ -4,19 +4,23 @@ Both are versions of `unsee-<preset>`. The newest vanilla carries the alias `van
 `candidate`, unless its verdict is `not_forgotten`; `champion` is for a person to set, after reading the report. The
 unlearned version is a delta: its tags `base_version` and `base_sha256` are the vanilla version it changes and the
 sha256 of that one's weights, as delta.json has it. Method, seed, forget request and verdict are tags of the unlearned
-version alone: several runs share a vanilla model.
+version alone: several runs share a vanilla model. Files that lie on this machine are first uploaded to the store that
+UNSEE_STORE names (s3://bucket/prefix), if it is set.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from unsee.storage import artifact
+from unsee.storage.transfer import upload
 from unsee.tracking import Tracker
 from unsee.tracking.mlflow import is_configured, parent_run_id, register_version
 
+STORE = "UNSEE_STORE"
 UNTRACKED = "no MLflow store is configured; set MLFLOW_TRACKING_URI to have the models registered"
 
 
@@ -40,7 +44,8 @@ def run(
         summary: report artifact.
         out: where the registration artifact goes.
         tracker: receives what was registered.
-        vanilla_uri: where the store reaches the vanilla files (s3://…); anything local or empty: the directory itself.
+        vanilla_uri: where MLflow reaches the vanilla files (s3://…); anything local or empty: UNSEE_STORE, if set, or
+            the directory itself.
         unlearned_uri: the same for the unlearned files.
 
     Returns:
@@ -104,4 +109,8 @@ def _unlearned_tags(summary: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _source(directory: Path, uri: str) -> Path | str:
-    return uri if "://" in uri and not uri.startswith("file://") else directory
+    """Where the files stay: where KFP put them, if that is no local path, else in $UNSEE_STORE, else where they are."""
+    if "://" in uri and not uri.startswith("file://"):
+        return uri
+    root = os.environ.get(STORE)
+    return upload(directory, "model", root) if root else directory
