@@ -286,7 +286,7 @@ def _has_bucket(environment: Mapping[str, str]) -> bool:
 
 def _answers(url: str) -> bool:
     try:
-        urllib.request.urlopen(url, timeout=2).close()
+        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=2).close()
     except OSError:
         return False
     return True

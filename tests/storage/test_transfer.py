@@ -95,6 +95,21 @@ def test_a_lost_object_is_named(root, model, tmp_path):
         download(uri, tmp_path / "back", "model")
 
 
+def test_a_lost_object_is_brought_there_by_the_next_upload(root, model, tmp_path):
+    uri = upload(model, "model", root)
+    open_store(uri).delete("deep/weights.bin")
+    assert upload(model, "model", root) == uri
+    download(uri, tmp_path / "back", "model")
+    assert contents(tmp_path / "back") == contents(model)
+
+
+def test_a_lost_local_file_is_named_before_anything_is_sent(root, model):
+    (model / "deep" / "empty").unlink()
+    with pytest.raises(UserError, match=r"deep/empty is missing though manifest\.json lists it"):
+        upload(model, "model", root)
+    assert open_store(root).sizes() == {}
+
+
 def test_a_manifest_that_leads_out_of_the_directory_is_refused(root, model, tmp_path):
     uri = upload(model, "model", root)
     manifest = json.loads(open_store(uri).read(MANIFEST))

@@ -61,7 +61,12 @@ class S3Store:
         self.endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
         with self.told():
             # A session of its own: boto3's default one keeps the first credentials it found.
-            self.client = boto3.Session().client("s3", region_name=self.region, config=rules)
+            try:
+                self.client = boto3.Session().client("s3", region_name=self.region, config=rules)
+            except exceptions.InvalidRegionError as error:
+                raise UserError(f"{self.uri}: AWS_REGION {self.region!r} is wrong ({error}); correct it") from error
+            except ValueError as error:
+                raise UserError(f"{self.uri}: AWS_ENDPOINT_URL {self.endpoint!r} is no address ({error})") from error
 
     def sizes(self) -> dict[str, int]:
         with self.told():
@@ -94,8 +99,7 @@ class S3Store:
             try:
                 self.client.put_object(Bucket=self.bucket, Key=self.key(name), Body=data, IfNoneMatch="*")
             except exceptions.ClientError as error:
-                # 409 is AWS's answer while another writer's request is under way.
-                if code_of(error) not in ("PreconditionFailed", "412", "ConditionalRequestConflict"):
+                if code_of(error) not in ("PreconditionFailed", "412"):
                     raise
         # The refusal may be of a retry, whose first attempt succeeded without our hearing of it.
         return self.read(name) == data
@@ -138,12 +142,9 @@ class S3Store:
             raise UserError(
                 f"{self.uri}: AWS_ENDPOINT_URL {self.endpoint} does not answer; start the server or correct the address"
             ) from error
-        except (exceptions.InvalidRegionError, exceptions.InvalidConfigError) as error:
-            raise UserError(f"{self.uri}: AWS_REGION {self.region!r} is wrong ({error}); correct it") from error
         except exceptions.BotoCoreError as error:
-            raise Failed(f"{self.uri}: the connection to {self.endpoint} kept breaking ({error})") from error
-        except ValueError as error:
-            raise UserError(f"{self.uri}: AWS_ENDPOINT_URL {self.endpoint!r} is no address ({error})") from error
+            reason = " ".join(str(error).split())
+            raise Failed(f"{self.uri}: the connection to {self.endpoint} kept breaking ({reason})") from error
 
 
 class _Multipart:

@@ -36,7 +36,7 @@ Result = TypeVar("Result")
 def upload(directory: Path, kind: str, root: str) -> str:
     """Bring a complete artifact to a store and return its address there; at once if it is there already.
 
-    At most some 20 parts of 8 MiB are in memory (parts are larger for files above 80 GB).
+    At most a dozen parts of 8 MiB are in memory (parts are larger for files above 80 GB).
 
     Raises:
         UserError: no such artifact, a file that differs from the manifest, or a store that cannot be used.
@@ -44,13 +44,16 @@ def upload(directory: Path, kind: str, root: str) -> str:
     """
     manifest = artifact.read(directory, kind, verify=False)
     store = open_store(f"{root.rstrip('/')}/{kind}/{manifest.digest}")
+    if lost := [name for name in manifest.files if not (directory / name).is_file()]:
+        raise UserError(f"{directory / lost[0]} is missing though {MANIFEST} lists it; run the step again")
+    sizes = {name: (directory / name).stat().st_size for name in manifest.files}
     there = store.sizes()
-    if MANIFEST not in there:
-        sizes = {name: (directory / name).stat().st_size for name in manifest.files}
-        _send(directory, {name: d for name, d in manifest.files.items() if there.get(name) != sizes[name]}, store)
-        there = store.sizes()
-        if wrong := [name for name, size in sizes.items() if there.get(name) != size]:
+    if absent := {name: digest for name, digest in manifest.files.items() if there.get(name) != sizes[name]}:
+        _send(directory, absent, store)
+        arrived = store.sizes()
+        if wrong := [name for name in absent if arrived.get(name) != sizes[name]]:
             raise Failed(f"{store.uri}/{wrong[0]} did not arrive whole; upload it again")
+    if MANIFEST not in there:
         store.create(MANIFEST, (directory / MANIFEST).read_bytes())
     return store.uri
 
@@ -75,8 +78,9 @@ def download(uri: str, path: Path, kind: str) -> Manifest:
         if not _holds(path, manifest):
             damaged = _fetch(store, manifest.files, unfinished)
             if damaged and (damaged := _fetch(store, damaged, unfinished)):
+                wrong = next(iter(damaged))
                 raise UserError(
-                    f"{uri}/{next(iter(damaged))} is damaged (sha256 differs from {MANIFEST}); make it anew"
+                    f"{uri}/{wrong} is damaged (sha256 differs from {MANIFEST}); delete and upload it again"
                 )
             artifact.write_json(unfinished / MANIFEST, manifest.model_dump())
             artifact.clear(path, kind)
