@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 from faults import FAULTS
+from made_artifacts import make
 
 from unsee.stack import Stack
-from unsee.storage import artifact
 
 
 @pytest.fixture(scope="session")
@@ -76,14 +76,6 @@ def wait_for(port: int) -> None:
 def model(tmp_path: Path) -> Path:
     """An artifact with small files, an empty one, names that need quoting, and one of three parts."""
     return make(tmp_path / "model")
-
-
-def make(path: Path, *, megabytes: int = 17, seconds: float | None = None) -> Path:
-    with artifact.create(path, "model", {"made": seconds}):
-        artifact.write_bytes(path / "deep" / "empty", b"")
-        artifact.write_bytes(path / "with space+and%41#?&ü.txt", b"small")
-        artifact.write_bytes(path / "deep" / "weights.bin", os.urandom(megabytes << 20))
-    return path
 
 
 @pytest.fixture

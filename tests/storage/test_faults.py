@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import make
+from made_artifacts import make
 
 from unsee.errors import UserError
 from unsee.explain import explain

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import make
+from made_artifacts import make
 
 from unsee.errors import UserError
 from unsee.storage import artifact
