@@ -34,8 +34,8 @@ class Request:
 
     @property
     def entries(self) -> dict[str, dict[str, Any]]:
-        """What preset and config hold of each method."""
-        return method_entries(self.preset, self.config)
+        """What preset, config and assignments hold of each method."""
+        return method_entries(self.preset, self.config, self.assignments)
 
     def settings(self, method: str, seed: int, assignments: Sequence[str] = ()) -> Settings:
         """Raises UserError for whatever is wrong with them."""
@@ -162,7 +162,7 @@ def _of_method(request: Request, method: str, seed: int) -> Settings:
     """The settings of a method that settings of its own may follow.
 
     Raises:
-        UserError: it has settings, here or in preset or config, that reach other methods or a reference.
+        UserError: it has settings, here or in the request, that reach other methods or a reference.
     """
     name, *own = method.split()
     for setting in (*request.entries.get(name, {}), *(assignment.partition("=")[0] for assignment in own)):

@@ -187,8 +187,7 @@ def load_settings(
             that would have no effect.
     """
     values = _read_preset(preset)
-    changes = [_read_yaml(config)] if config is not None else []
-    changes += map(_parse_assignment, assignments)
+    changes = _changes(config, assignments)
     entries = _take_methods(values, changes)
     _require_known(method, entries)
     entry = entries.get(method, {})
@@ -217,9 +216,11 @@ def load_settings(
     return settings
 
 
-def method_entries(preset: str, config: Path | None = None) -> dict[str, dict[str, Any]]:
-    """What the preset, and `config` over it, hold under `methods`: name -> sections, and the TRIED values."""
-    return _take_methods(_read_preset(preset), [] if config is None else [_read_yaml(config)])
+def method_entries(
+    preset: str, config: Path | None = None, assignments: Sequence[str] = ()
+) -> dict[str, dict[str, Any]]:
+    """What the preset, and `config` and `assignments` over it, hold under `methods`: name -> sections, and TRIED."""
+    return _take_methods(_read_preset(preset), _changes(config, assignments))
 
 
 def sets(config: Path | None, section: str, name: str) -> bool:
@@ -228,17 +229,31 @@ def sets(config: Path | None, section: str, name: str) -> bool:
     return isinstance(given, dict) and name in given
 
 
+def _changes(config: Path | None, assignments: Sequence[str]) -> list[dict[str, Any]]:
+    """What is changed of the preset, in the order in which later ones win."""
+    return [*([] if config is None else [_read_yaml(config)]), *map(_parse_assignment, assignments)]
+
+
 def _take_methods(values: dict[str, Any], changes: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Remove `methods` from the preset's values and from the changes, and merge them."""
     methods = values.pop("methods")
     for change in changes:
         given = change.pop("methods", {})
-        if not isinstance(given, dict) or not all(isinstance(entry, dict) for entry in given.values()):
+        if not _maps(given, levels=3):
             raise UserError(
                 f"methods = {given!r} does not map names to settings; write e.g. vkd: {{unlearn: {{beta: 3}}}}"
             )
         _merge(methods, given)
     return methods
+
+
+def _maps(value: Any, levels: int) -> bool:
+    """Whether it maps names to values, so many levels deep: methods, their sections, and what is set there."""
+    if levels == 0:
+        return True
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and _maps(inner, levels - 1) for name, inner in value.items()
+    )
 
 
 def _require_known(method: str, entries: Mapping[str, Any]) -> None:

@@ -43,6 +43,13 @@ def test_a_config_may_not_give_one_method_what_reaches_other_models_too(setting:
         jobs.compare_job(Request(config=file), ["vkd", "ga"], [0])
 
 
+def test_an_assignment_may_not_either_and_changes_what_is_tried() -> None:
+    with pytest.raises(UserError, match="ga: evaluation is the same for all methods"):
+        jobs.compare_job(Request(assignments=("methods.ga.evaluation.choice=letter",)), ["vkd", "ga"], [0])
+    request = Request(assignments=("methods.vkd.strength.values=[3]",))
+    assert jobs.frontier_job(request, "vkd", [0]).arguments["methods"] == ["vkd unlearn.bound=3"]
+
+
 def test_methods_are_compared_without_vkd() -> None:
     request = Request(assignments=("unlearn.forget_term=kl",))
     job = jobs.compare_job(request, ["kl_min unlearn.clip=2", "kl_min"], [0])
@@ -68,7 +75,7 @@ def test_a_list_that_names_no_method_is_refused(methods: str) -> None:
 
 
 def test_a_group_without_a_member_is_no_method_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "method_entries", lambda preset, config: {"vkd": {}})
+    monkeypatch.setattr(jobs, "method_entries", lambda *_: {"vkd": {}})
     with pytest.raises(UserError, match="--methods 'ablations' names no method"):
         jobs.expand(REQUEST, "ablations")
 
