@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 from typing import Annotated, Any, TypeVar
 
 import yaml
@@ -20,16 +20,19 @@ from unsee.settings import Section
 
 VALUE = re.compile(r"^[\w.+-]+$")
 Value = bool | int | float | Annotated[str, Field(pattern=VALUE)]
+Values = Annotated[tuple[Value, ...], Field(min_length=1)]
 Tried = TypeVar("Tried")
 DIGITS = 3
 """Significant digits of a value drawn from a range."""
+POINTS = 1000
+"""How many points of a space are looked at for each candidate that is wanted, before it is said to hold too few."""
 
 
 class Strength(Section):
     """The setting that makes a method forget more or less, and its values."""
 
     parameter: str
-    values: tuple[Value, ...]
+    values: Values
 
 
 class Range(Section):
@@ -49,7 +52,7 @@ class Range(Section):
         return float(f"{self.low * (self.high / self.low) ** share:.{DIGITS}g}")
 
 
-Space = Mapping[str, Range | tuple[Value, ...]]
+Space = Mapping[str, Range | Values]
 
 
 @dataclass(frozen=True)
@@ -187,18 +190,17 @@ def draw(methods: Sequence[str], entries: Mapping[str, Mapping[str, Any]], budge
     for method in map(Candidate.parse, methods):
         if method.own:
             raise UserError(f"{method.name}: a search takes methods by name alone; give settings by --config or --set")
-        space: Space = _tried(method.method, "search", entries, TypeAdapter(dict[str, Range | tuple[Value, ...]]))
-        size = math.prod(math.inf if isinstance(values, Range) else len({*values}) for values in space.values())
-        if size < budget:
-            raise UserError(
-                f"methods.{method.method}.search holds {size:g} candidates, fewer than --budget {budget}; "
-                "lower the budget or add values"
-            )
+        space: Space = _tried(method.method, "search", entries, TypeAdapter(dict[str, Range | Values]))
         drawn: dict[str, None] = {}
-        for shares in _spread(len(space)):
+        for shares in islice(_spread(len(space)), POINTS * budget):
+            drawn[method.having(_at(space, shares)).name] = None
             if len(drawn) == budget:
                 break
-            drawn[method.having(_at(space, shares)).name] = None
+        else:
+            raise UserError(
+                f"methods.{method.method}.search holds {len(drawn)} candidates, fewer than --budget {budget}; "
+                "lower the budget or add values"
+            )
         found += drawn
     return found
 
