@@ -132,14 +132,16 @@ def search_job(request: Request, methods: str, budget: int, seeds: str) -> Job:
     """Unlearn by `budget` candidates of every method at tuning seeds, "100,101".
 
     Raises:
-        UserError: seeds that are no numbers, given twice, or reported.
+        UserError: seeds that are no numbers, given twice, or reported; or a benchmark of a reported seed.
     """
-    numbers = [seed.strip() for seed in seeds.split(",")]
-    if not all(number.isdecimal() for number in numbers) or len({*numbers}) < len(numbers):
+    words = [seed.strip() for seed in seeds.split(",")]
+    numbers = [int(word) for word in words if word.isdecimal()]
+    if len({*numbers}) < len(words):
         raise UserError(f"--seeds {seeds!r} are not different numbers; write e.g. --seeds 100,101")
-    require_tuning_seeds([*map(int, numbers)])
+    require_tuning_seeds("--seeds", numbers)
     found = candidates.draw(expand(request, methods), request.entries, budget)
-    return compare_job(request, found, [*map(int, numbers)], report="search", attacks=())
+    require_tuning_seeds("benchmark.seed", [_of_method(request, found[0], seed).benchmark.seed for seed in numbers])
+    return compare_job(request, found, numbers, report="search", attacks=())
 
 
 def expand(request: Request, methods: str) -> list[str]:
@@ -162,10 +164,13 @@ def _of_method(request: Request, method: str, seed: int) -> Settings:
     """The settings of a method that settings of its own may follow.
 
     Raises:
-        UserError: it has settings, here or in the request, that reach other methods or a reference.
+        UserError: it has settings, here or in the request, that reach other methods or a reference, or one twice.
     """
     name, *own = method.split()
-    for setting in (*request.entries.get(name, {}), *(assignment.partition("=")[0] for assignment in own)):
+    given = [assignment.partition("=")[0] for assignment in own]
+    if twice := [setting for setting in dict.fromkeys(given) if given.count(setting) > 1]:
+        raise UserError(f"{method}: {twice[0]} is given {given.count(twice[0])} times; give it once")
+    for setting in (*request.entries.get(name, {}), *given):
         if setting.partition(".")[0] not in (*OWN_SECTIONS, *TRIED):
             raise UserError(
                 f"{method}: {setting} is the same for all methods of a comparison; vary a setting of "

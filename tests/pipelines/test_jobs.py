@@ -96,6 +96,24 @@ def test_a_search_has_the_same_budget_for_every_method() -> None:
     assert (job.arguments["seeds"], job.arguments["report"]) == ([100, 101], "search")
 
 
+@pytest.mark.parametrize("given", [0, 99])
+def test_a_search_on_a_reported_benchmark_is_refused(given: int) -> None:
+    request = Request(assignments=(f"benchmark.seed={given}",))
+    with pytest.raises(UserError, match=f"benchmark.seed names {given}, but figures are reported at seeds below 100"):
+        jobs.search_job(request, "ga", 1, "100,101")
+    assert jobs.search_job(Request(assignments=("benchmark.seed=100",)), "ga", 1, "101").arguments["seeds"] == [101]
+
+
+def test_a_seed_written_in_two_ways_is_the_same() -> None:
+    with pytest.raises(UserError, match="--seeds '100,0100' are not different numbers"):
+        jobs.search_job(REQUEST, "ga", 1, "100,0100")
+
+
+def test_a_setting_is_not_swept_over_a_value_of_its_own() -> None:
+    with pytest.raises(UserError, match=r"vkd unlearn\.beta=3 unlearn\.beta=1: unlearn\.beta is given 2 times"):
+        jobs.sweep_job(REQUEST, "vkd unlearn.beta=3", "unlearn.beta=1,2", [0])
+
+
 def test_names_and_values_to_try_may_come_from_a_config(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(
