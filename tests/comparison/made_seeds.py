@@ -77,7 +77,7 @@ def make_artifacts(
         _write(root / name / "model", "model", {"settings": settings, "cost": cost}, {"delta.json": [name, seed]})
     for name, outcome in {"vanilla": vanilla, "retrained": retrained, **methods}.items():
         write_evaluation(root / name / "evaluation", name, predictions(outcome, people, seed))
-        facts = {"model": name, "model_digest": _model_digest(root / name)}
+        facts = {"model": name, "model_digest": _model_digest(root / name), "settings": {"epochs": 2}}
         _write(root / name / "relearning", "relearning", facts, {"relearning.json": _attacks(outcome)})
     kinds = {kind: [root / name / kind[:-1] for name in methods] for kind in ("models", "evaluations", "relearnings")}
     references = {n: Reference(root / n / "evaluation", root / n / "relearning") for n in ("vanilla", "retrained")}
@@ -139,7 +139,8 @@ def _prediction(
 def write_evaluation(path: Path, name: str, answers: Sequence[Prediction]) -> None:
     """An evaluation artifact of these predictions, measured as the real ones are."""
     metrics = compute_metrics(answers, bootstrap=20, seed=0)
-    with artifact.create(path, "evaluation", {"model": name, "model_digest": _model_digest(path.parent)}):
+    facts = {"model": name, "model_digest": _model_digest(path.parent), "settings": {"choice": "options"}}
+    with artifact.create(path, "evaluation", facts):
         table = pa.Table.from_pylist([asdict(answer) for answer in answers], schema=PREDICTION_SCHEMA)
         pq.write_table(table, path / "predictions.parquet")
         artifact.write_json(

@@ -85,9 +85,9 @@ def other_request(arguments: dict[str, Any]) -> None:
 
 def other_attack(arguments: dict[str, Any]) -> None:
     path = arguments["methods"][1].relearning
-    facts = artifact.read(path, "relearning").facts
-    with artifact.create(path, "relearning", facts):
-        artifact.write_json(path / "relearning.json", {})
+    facts, attacks = artifact.read(path, "relearning").facts, json.loads((path / "relearning.json").read_text())
+    with artifact.create(path, "relearning", {**facts, "settings": {"epochs": 3}}):
+        artifact.write_json(path / "relearning.json", attacks)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def other_attack(arguments: dict[str, Any]) -> None:
     [
         (lambda a: swap(a, "relearning"), "is an attack on ga, but .* is the evaluation of another model, vkd"),
         (lambda a: swap(a, "model"), "vkd/evaluation is not the evaluation of .*ga/model; give the artifacts of all"),
-        (other_attack, "ga was not attacked with the same portraits as vanilla; attack all models"),
+        (other_attack, "ga was not evaluated and attacked with the settings of vanilla .relearn.epochs.; give all"),
         (twice, "vkd is given 2 times; give every model a name of its own"),
         (full_model, "is no unlearned model .settings is missing."),
         (other_reference, "is the evaluation of vanilla, not of retrained"),
