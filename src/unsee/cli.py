@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from unsee.cli_comparing import compare, frontier, search, sweep
+from unsee.cli_comparing import compare, frontier, search, sweep, table1
 from unsee.cli_options import (
     Assignments,
     Base,
@@ -61,7 +61,7 @@ def run(
     typer.echo(f"\n{final_table(local.run(jobs.unlearn_job(request, method, seed), out))}")
 
 
-for command in (compare, sweep, frontier, search):
+for command in (compare, sweep, frontier, search, table1):
     app.command()(command)
 
 

@@ -52,10 +52,11 @@ def aligned(models: Sequence[Path], evaluations: Sequence[Path], relearnings: Se
 
 @dataclass(frozen=True)
 class _Found:
-    """A model's name and digest, its entry in seed.json and its answers."""
+    """A model's name and digest, what it is and was asked, its entry in seed.json and its answers."""
 
     name: str
     model_digest: str
+    subject: dict[str, str]
     entry: dict[str, Any]
     answers: pa.Table
 
@@ -81,12 +82,13 @@ def run(
         _require_same_attacks(known["vanilla"], other)
     gathered = Seed(
         seed,
+        subject=known["vanilla"].subject,
         references={name: each.entry for name, each in known.items()},
         methods={each.name: each.entry for each in found},
         answers=pa.concat_tables([each.answers for each in (*known.values(), *found)]),
     )
     with artifact.create(out, "comparison-seed", {"seed": seed, "methods": [each.name for each in found]}):
-        told = {"seed": seed, "references": gathered.references, "methods": gathered.methods}
+        told = {name: getattr(gathered, name) for name in ("seed", "subject", "references", "methods")}
         artifact.write_json(out / "seed.json", told)
         pq.write_table(gathered.answers, out / "answers.parquet")
     shown = _shown(gathered)
@@ -132,7 +134,7 @@ def _measured(paths: Reference) -> _Found:
     }
     answers = pq.read_table(paths.evaluation / "predictions.parquet", columns=list(ANSWER_COLUMNS))
     named = answers.append_column("name", pa.array([name] * len(answers), pa.string()))
-    return _Found(name, digest, entry, named)
+    return _Found(name, digest, evaluated["subject"], entry, named)
 
 
 def _require_own_names(models: Sequence[_Found]) -> None:
