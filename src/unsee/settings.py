@@ -44,7 +44,7 @@ class Section(BaseModel):
 
 
 class BenchmarkSettings(Section):
-    """What the embedded generator draws."""
+    """What the embedded generator draws. shape: what is asked, facts or captions and names."""
 
     shape: Shape = "mllmu"
     forget: PositiveInt
