@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 SETTING = "LLaVA-1.5-7B, MLLMU-Bench"
-"""The setting of Tables 3 and 4, and a block of Table 1."""
+"""A block of Table 1, and by their numbers the setting of Tables 3 and 4."""
 RELEARNED_PERCENT = "20"
 """Percentage of the forgotten visual data that the attack of Table 4 uses."""
 NOTHING: dict[str, Any] = {"columns": (), "rows": {}}

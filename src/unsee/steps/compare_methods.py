@@ -88,8 +88,8 @@ def run(
         answers=pa.concat_tables([each.answers for each in (*known.values(), *found)]),
     )
     with artifact.create(out, "comparison-seed", {"seed": seed, "methods": [each.name for each in found]}):
-        told = {name: getattr(gathered, name) for name in ("seed", "subject", "references", "methods")}
-        artifact.write_json(out / "seed.json", told)
+        told = {"subject": gathered.subject, "references": gathered.references, "methods": gathered.methods}
+        artifact.write_json(out / "seed.json", {"seed": seed, **told})
         pq.write_table(gathered.answers, out / "answers.parquet")
     shown = _shown(gathered)
     tracker.log_params({"seed": seed, "methods": ", ".join(gathered.methods)})
