@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from unsee.cli_comparing import compare, frontier, search, sweep
+from unsee.cli_comparing import compare, frontier, search, sweep, table1
 from unsee.cli_options import (
     Assignments,
     Base,
@@ -22,7 +22,7 @@ from unsee.cli_options import (
 )
 from unsee.errors import UserError
 from unsee.explain import explain
-from unsee.settings import load_settings
+from unsee.settings import Shape, load_settings
 
 DEBUG = "--debug"
 
@@ -61,7 +61,7 @@ def run(
     typer.echo(f"\n{final_table(local.run(jobs.unlearn_job(request, method, seed), out))}")
 
 
-for command in (compare, sweep, frontier, search):
+for command in (compare, sweep, frontier, search, table1):
     app.command()(command)
 
 
@@ -78,11 +78,13 @@ def benchmark_generate(
     out: Out,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same pixels and rows.")] = 0,
     preset: Annotated[str, typer.Option(help="Settings that say how many people and views.")] = "embedded",
+    shape: Annotated[Shape, typer.Option(help="Ask for facts, or for captions and names.")] = "mllmu",
 ) -> None:
     """Draw fictitious people and ask about them."""
     from unsee.benchmark import embedded
 
-    _print_counts(embedded.generate(load_settings(preset, seed=seed).benchmark, out).counts)
+    settings = load_settings(preset, assignments=[f"benchmark.shape={shape}"], seed=seed)
+    _print_counts(embedded.generate(settings.benchmark, out).counts)
 
 
 @benchmark_app.command("import")

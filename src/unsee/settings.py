@@ -31,6 +31,10 @@ TRIED = ("strength", "search")
 """Beside the sections of a method under `methods`: values to be tried (`unsee.comparison.candidates`), no settings."""
 
 Seed = Annotated[int, Field(ge=0)]
+Shape = Literal["mllmu", "clear"]
+"""The benchmark whose questions a benchmark has: MLLMU-Bench's (facts), or CLEAR's (captions and names)."""
+OPTIONS = 4
+"""How many answers, the right one among them, a generated question has to choose from."""
 
 
 class Section(BaseModel):
@@ -40,13 +44,20 @@ class Section(BaseModel):
 
 
 class BenchmarkSettings(Section):
-    """What the embedded generator draws."""
+    """What the embedded generator draws. shape: what is asked, facts or captions and names."""
 
+    shape: Shape = "mllmu"
     forget: PositiveInt
     retain: PositiveInt
     train_views: int = Field(ge=2)
     heldout_views: PositiveInt
     seed: Seed
+
+    @model_validator(mode="after")
+    def _enough_names(self) -> "BenchmarkSettings":
+        if self.shape == "clear" and min(self.forget, self.retain) < OPTIONS:
+            raise ValueError(f"names to choose from are those of the same set; give at least {OPTIONS} people to each")
+        return self
 
 
 class FinetuneSettings(Section):

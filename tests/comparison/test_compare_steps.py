@@ -9,7 +9,16 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from kfp.dsl.executor import Executor
-from made_seeds import Compared, Outcome, make_artifacts, make_seed, predictions, reanswered, write_evaluation
+from made_seeds import (
+    SUBJECT,
+    Compared,
+    Outcome,
+    make_artifacts,
+    make_seed,
+    predictions,
+    reanswered,
+    write_evaluation,
+)
 
 from unsee.comparison.seeds import ANSWER_COLUMNS, read_seeds
 from unsee.errors import UserError
@@ -129,6 +138,8 @@ def test_seeds_must_be_alike(tmp_path: Path) -> None:
     changed = {**METHODS, "vkd": Outcome(0.25, settings={"beta": 2.0})}
     with pytest.raises(UserError, match=r"vkd has other settings with seed 2 than with seed 0 \(beta\)"):
         read_seeds([first, make_seed(tmp_path, 2, changed)])
+    with pytest.raises(UserError, match="seed 3 has family qwen2_vl, seed 0 llava; compare seeds of one model family"):
+        read_seeds([first, make_seed(tmp_path, 3, METHODS, subject={**SUBJECT, "family": "qwen2_vl"})])
 
 
 def test_seeds_are_read_in_ascending_order(two_seeds: Compared) -> None:

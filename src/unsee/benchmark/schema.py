@@ -14,6 +14,7 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 from unsee.errors import Problems, UserError
+from unsee.settings import Shape
 from unsee.storage import artifact
 
 Split = Literal["forget", "retain", "realworld"]
@@ -77,6 +78,7 @@ class Benchmark:
     directory: Path
     name: str
     questions: tuple[Question, ...]
+    shape: Shape = "mllmu"
 
     @cached_property
     def entities(self) -> dict[str, str]:
@@ -203,7 +205,7 @@ def load(directory: Path, *, verify: bool = True) -> Benchmark:
             f"{directory} is no sound benchmark; import it again, or correct {QUESTIONS} and write the manifest anew:",
             [f"{QUESTIONS} row {where[0]}{_others(where)}: {problem}" for problem, where in places.items()],
         )
-    return Benchmark(directory, name, tuple(_ROWS.validate_python(rows)))
+    return Benchmark(directory, name, tuple(_ROWS.validate_python(rows)), manifest.facts.get("shape", "mllmu"))
 
 
 def _problems(rows: Sequence[Mapping[str, Any]], manifest: artifact.Manifest) -> Iterator[tuple[int, str]]:

@@ -52,10 +52,12 @@ def aligned(models: Sequence[Path], evaluations: Sequence[Path], relearnings: Se
 
 @dataclass(frozen=True)
 class _Found:
-    """A model's name and digest, the settings it was measured with, its entry in seed.json and its answers."""
+    """A model's name and digest, what it is and was asked, the settings it was measured with, its entry in seed.json
+    and its answers."""
 
     name: str
     model_digest: str
+    subject: dict[str, str]
     measured_with: dict[str, Any]
     entry: dict[str, Any]
     answers: pa.Table
@@ -82,13 +84,14 @@ def run(
         _require_same_measures(known["vanilla"], other)
     gathered = Seed(
         seed,
+        subject=known["vanilla"].subject,
         references={name: each.entry for name, each in known.items()},
         methods={each.name: each.entry for each in found},
         answers=pa.concat_tables([each.answers for each in (*known.values(), *found)]),
     )
     with artifact.create(out, "comparison-seed", {"seed": seed, "methods": [each.name for each in found]}):
-        told = {"seed": seed, "references": gathered.references, "methods": gathered.methods}
-        artifact.write_json(out / "seed.json", told)
+        told = {"subject": gathered.subject, "references": gathered.references, "methods": gathered.methods}
+        artifact.write_json(out / "seed.json", {"seed": seed, **told})
         pq.write_table(gathered.answers, out / "answers.parquet")
     shown = _shown(gathered)
     tracker.log_params({"seed": seed, "methods": ", ".join(gathered.methods)})
@@ -135,7 +138,7 @@ def _measured(paths: Reference) -> _Found:
     named = answers.append_column("name", pa.array([name] * len(answers), pa.string()))
     settings = {"evaluation": evaluated["settings"], "relearn": attacked["settings"]}
     told = {f"{section}.{key}": value for section, values in settings.items() for key, value in values.items()}
-    return _Found(name, digest, told, entry, named)
+    return _Found(name, digest, evaluated["subject"], told, entry, named)
 
 
 def _require_own_names(models: Sequence[_Found]) -> None:
