@@ -145,19 +145,8 @@ def search_job(request: Request, methods: str, budget: int, seeds: str) -> Job:
 
 
 def expand(request: Request, methods: str) -> list[str]:
-    """Names separated by commas; `all` stands for every method but retraining, which is the reference, `ablations` for
-    the other names of the preset.
-
-    Raises:
-        UserError: no name.
-    """
-    every, named = method_names(), request.entries
-    groups = {"all": [name for name in every if name != "retrain"], "ablations": [n for n in named if n not in every]}
-    chosen = [name.strip() for name in methods.split(",") if name.strip()]
-    names = list(dict.fromkeys(name for part in chosen for name in groups.get(part, [part])))
-    if not names:
-        raise UserError(f"--methods {methods!r} names no method; write e.g. --methods vkd,npo")
-    return names
+    """`candidates.expand` with the methods there are and those of the request."""
+    return candidates.expand(methods, method_names(), request.entries)
 
 
 def _of_method(request: Request, method: str, seed: int) -> Settings:

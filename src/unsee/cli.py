@@ -73,6 +73,22 @@ def bench(out: Annotated[Path, typer.Option(help="JSON file to write.")]) -> Non
     typer.echo(json.dumps(bench.main(out), indent=2))
 
 
+@app.command()
+def costs(
+    out: Annotated[Path, typer.Option(help="JSON file to write.")],
+    methods: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME[,NAME…]", help="Methods, 'all', 'ablations', with settings of their own if need be."
+        ),
+    ] = "all,retrain,f_mask,vkd unlearn.blends=0",
+) -> None:
+    """Measure what an epoch of every method costs at equal images and questions (the paper's Table 2), in one run."""
+    from unsee.bench import costs
+
+    typer.echo(f"\n{costs.table(costs.main(out, methods))}")
+
+
 @benchmark_app.command("generate")
 def benchmark_generate(
     out: Out,

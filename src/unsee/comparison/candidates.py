@@ -137,6 +137,25 @@ def number(text: str) -> float | str:
     return value if math.isfinite(value) else text
 
 
+def expand(methods: str, known: Sequence[str], entries: Mapping[str, Any]) -> list[str]:
+    """Names separated by commas; `all` stands for every method but retraining, which is the reference, `ablations` for
+    the other names of the preset.
+
+    Args:
+        known: `unsee.unlearning.method.names`.
+        entries: `unsee.settings.method_entries`.
+
+    Raises:
+        UserError: no name.
+    """
+    groups = {"all": [name for name in known if name != "retrain"], "ablations": [n for n in entries if n not in known]}
+    chosen = [name.strip() for name in methods.split(",") if name.strip()]
+    names = list(dict.fromkeys(name for part in chosen for name in groups.get(part, [part])))
+    if not names:
+        raise UserError(f"--methods {methods!r} names no method; write e.g. --methods vkd,npo")
+    return names
+
+
 def sweep(method: str, parameter: str) -> list[str]:
     """One candidate per value.
 
