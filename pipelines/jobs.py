@@ -140,7 +140,12 @@ def search_job(request: Request, methods: str, budget: int, seeds: str) -> Job:
         raise UserError(f"--seeds {seeds!r} are not different numbers; write e.g. --seeds 100,101")
     require_tuning_seeds("--seeds", numbers)
     found = candidates.draw(expand(request, methods), request.entries, budget)
-    require_tuning_seeds("benchmark.seed", [_of_method(request, found[0], seed).benchmark.seed for seed in numbers])
+    if request.benchmark is None:
+        require_tuning_seeds("benchmark.seed", [_of_method(request, found[0], seed).benchmark.seed for seed in numbers])
+    else:
+        facts = artifact.read(request.benchmark, "benchmark", verify=False).facts
+        drawn_from = [facts["seed"]] if facts.get("source") == "embedded" else []
+        require_tuning_seeds(f"--benchmark {request.benchmark}", drawn_from)
     return compare_job(request, found, numbers, report="search", attacks=())
 
 

@@ -13,6 +13,7 @@ from unsee.bench.costs import EPOCHS, Cost, cost_of
 from unsee.bench.workloads import RECIPES
 from unsee.benchmark import embedded
 from unsee.benchmark.schema import Question
+from unsee.errors import UserError
 
 FORGET, RETAIN, PEOPLE = 2, 4, 2
 """Portraits and people by name an epoch: two steps."""
@@ -118,6 +119,9 @@ def test_the_figures_are_written_by_workload_and_method_and_shown_beside_the_pap
     [
         ("vkd,magic", "method 'magic' is unknown; choose one of"),
         ("ga unlearn.beta=1", "unlearn.beta = 1"),
+        ("vkd unlearn.epochs=3", "unlearn.epochs is the same for all methods whose costs are compared"),
+        ("vkd unlearn.batch_retain_images=48", "unlearn.batch_retain_images is the same for all methods"),
+        ("vkd benchmark.shape=clear", "benchmark.shape is the same for all methods"),
         (" , ", "--methods ' , ' names no method"),
     ],
 )
@@ -129,6 +133,17 @@ def test_impossible_methods_are_refused_before_anything_is_measured(methods, nam
     assert left.value.code == 2
     assert named in err
     assert not (tmp_path / "costs.json").exists()
+
+
+def test_a_directory_to_write_to_is_refused_before_anything_is_measured(tmp_path: Path):
+    with pytest.raises(UserError, match=r"is a directory; give a file"):
+        costs.main(tmp_path, "retrain", {})
+
+
+def test_few_blends_are_not_rounded_to_none():
+    """None would be another loss: L_VKD on the retain portraits."""
+    shown = {n: costs.settings_of(RECIPES["llava"], f"vkd unlearn.blends={n}").unlearn.blends for n in (0, 5, 72)}
+    assert shown == {0: 0, 5: 1, 72: 6}
 
 
 @pytest.mark.parametrize("workload", RECIPES)

@@ -74,8 +74,26 @@ def test_the_page_stands_alone_and_says_what_each_block_is_of(make: Make, tmp_pa
     page = (tmp_path / table1.PAGE).read_text()
     assert "LLaVA on made, in the shape of MLLMU-Bench" in text(page)
     assert "In italics: the paper’s numbers of LLaVA-1.5-7B, MLLMU-Bench" in text(page)
+    assert "The paper did not measure this model" not in text(page)
     assert not Elements(page).named("script")
     assert not Elements(page).named("link")
+
+
+def test_a_family_that_the_paper_has_not_stands_beside_no_numbers_of_it(make: Make, tmp_path: Path) -> None:
+    given = make("new", "mllmu")
+    table1.write([given], tmp_path)
+    assert "The paper did not measure this model" in (tmp_path / table1.PAGE).read_text()
+    page = text((given / "report.html").read_text())
+    assert "another model on another benchmark, to be compared in kind" in page
+    assert "The paper did not measure this model" in page
+    for words in ((tmp_path / table1.PAGE).read_text(), page):
+        assert "new, MLLMU-Bench" not in words
+
+
+def test_the_units_of_a_comparison_s_table_are_those_of_its_columns(make: Make) -> None:
+    for shape, told in (("mllmu", False), ("clear", True)):
+        page = text((make("llava", shape) / "report.html").read_text())
+        assert ("distance in points, ROUGE-L from 0 to 1" in page) == told
 
 
 def test_two_comparisons_of_one_block_are_refused(make: Make, tmp_path: Path) -> None:

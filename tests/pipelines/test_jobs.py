@@ -1,10 +1,13 @@
 """What the commands ask of the comparison DAG."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from unsee.benchmark.schema import Benchmark
 from unsee.errors import UserError
+from unsee.storage import artifact
 from unsee_pipelines import jobs
 from unsee_pipelines.jobs import Request
 
@@ -102,6 +105,16 @@ def test_a_search_on_a_reported_benchmark_is_refused(given: int) -> None:
     with pytest.raises(UserError, match=f"benchmark.seed names {given}, but figures are reported at seeds below 100"):
         jobs.search_job(request, "ga", 1, "100,101")
     assert jobs.search_job(Request(assignments=("benchmark.seed=100",)), "ga", 1, "101").arguments["seeds"] == [101]
+
+
+def test_a_search_on_a_directory_of_a_reported_benchmark_is_refused(small_benchmark: Benchmark, tmp_path: Path) -> None:
+    """It was drawn from seed 7; of photographs, the seed says which of them are held out."""
+    with pytest.raises(UserError, match=r"--benchmark .* names 7, but figures are reported at seeds below 100"):
+        jobs.search_job(Request(benchmark=small_benchmark.directory), "ga", 1, "100")
+    photographs = shutil.copytree(small_benchmark.directory, tmp_path / "photographs")
+    manifest = photographs / artifact.MANIFEST
+    manifest.write_text(manifest.read_text().replace('"source": "embedded"', '"source": "folder"'))
+    assert jobs.search_job(Request(benchmark=photographs), "ga", 1, "100").arguments["seeds"] == [100]
 
 
 def test_a_seed_written_in_two_ways_is_the_same() -> None:

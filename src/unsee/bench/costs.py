@@ -3,8 +3,9 @@
 `unsee bench` measures one method in two implementations; this measures all methods in one, the packed trainer, on the
 same workloads, one method after the other and each in a process of its own, whose peak memory is then the method's.
 Settings are the preset's but for what a step takes, which is the workload's: forget and retain portraits, people by
-name, and blends in proportion. So "vkd" is the method as it is run; in "vkd unlearn.blends=0" L_VKD is taken on the
-retain portraits, as in the paper, and no other image is looked at. "f_mask" is the paper's "w/o VKD".
+name, and blends in proportion; statistics take as many portraits at a time as a step does. So "vkd" is the method as it
+is run; in "vkd unlearn.blends=0" L_VKD is taken on the retain portraits, as in the paper, and no other image is looked
+at. "f_mask" is the paper's "w/o VKD".
 """
 
 import time
@@ -43,6 +44,9 @@ from unsee.unlearning.trainer import Unlearning, batch
 EPOCHS = 7
 """The first warms up and the last has no end on the trainer's clock: the others are measured."""
 OURS = "vkd"
+OWN_SECTIONS = ("prune", "unlearn")
+SHARED = ("epochs", "least_steps", "batch_forget_images", "batch_retain_images", "batch_people")
+"""Settings of `unlearn` that are the same for every method that is measured."""
 
 Report = dict[str, dict[str, dict[str, Any]]]
 
@@ -79,8 +83,10 @@ def main(out: Path, methods: str, recipes: Mapping[str, Recipe] = RECIPES) -> Re
         methods: names separated by commas, each with settings of its own behind it if need be; see `expand`.
 
     Raises:
-        UserError: an unknown method or impossible settings, before anything is measured.
+        UserError: an unknown method, impossible settings, or `out` is a directory, before anything is measured.
     """
+    if out.is_dir():
+        raise UserError(f"--out {out} is a directory; give a file")
     named = expand(methods, names(), method_entries(PRESET))
     for recipe in recipes.values():
         for method in named:
@@ -99,13 +105,17 @@ def settings_of(recipe: Recipe, method: str) -> Settings:
     """The method's settings in a workload.
 
     Raises:
-        UserError: there is no such method, or it has no such setting.
+        UserError: there is no such method, it has no such setting, or all that are measured share the setting.
     """
     name, *own = method.split()
+    for setting in (assignment.partition("=")[0] for assignment in own):
+        section, _, of_section = setting.partition(".")
+        if section not in OWN_SECTIONS or of_section in SHARED:
+            raise UserError(f"{method}: {setting} is the same for all methods whose costs are compared; leave it out")
     settings = recipe.settings(*own, method=name)
     unlearn = settings.unlearn.model_copy(update={"epochs": EPOCHS, "least_steps": 0})
     if isinstance(unlearn, vkd.Settings):
-        blends = unlearn.blends * unlearn.batch_retain_images // load_settings(PRESET).unlearn.batch_retain_images
+        blends = -(-unlearn.blends * unlearn.batch_retain_images // load_settings(PRESET).unlearn.batch_retain_images)
         unlearn = unlearn.model_copy(update={"blends": blends})
     statistics = settings.statistics.model_copy(update={"batch_images": unlearn.micro_batch_images})
     return settings.model_copy(update={"unlearn": unlearn, "statistics": statistics})

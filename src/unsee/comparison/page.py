@@ -40,7 +40,7 @@ def render(comparison: dict[str, Any]) -> str:
             costs=tables.costs(),
             attacks=[(attack[1] == paper.RELEARNED_PERCENT, tables.relearning(*attack)) for attack in tables.attacks()],
             pairs=tables.pairs(),
-            setting=tables.setting,
+            setting=tables.setting if tables.setting in paper.settings() else None,
             setting_of_all_tables=paper.SETTING,
             percent=paper.RELEARNED_PERCENT,
             matched_loss=100 * MATCHED_LOSS,

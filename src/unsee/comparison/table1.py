@@ -24,7 +24,7 @@ PAGE, TABLE = "table1.html", "table1.csv"
 
 @dataclass(frozen=True)
 class Block:
-    """One comparison in Table 1. setting: the paper's block whose numbers stand beside it."""
+    """One comparison in Table 1. setting: the paper's block whose numbers stand beside it, if the paper has it."""
 
     setting: str
     headline: str
@@ -54,7 +54,8 @@ def write(directories: Sequence[Path], out: Path) -> list[Block]:
     blocks = [_block(*by_setting[setting], notes) for setting in sorted(by_setting, key=order.index)]
     page = environment().get_template("table1.html.j2")
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    html = page.render(style=Markup(packaged("report.css")), today=today, blocks=blocks, notes=notes.reasons)
+    style, published = Markup(packaged("report.css")), paper.settings()
+    html = page.render(style=style, today=today, blocks=blocks, published=published, notes=notes.reasons)
     artifact.write_bytes(out / PAGE, html.encode())
     artifact.write_bytes(out / TABLE, _csv(blocks).encode())
     return blocks

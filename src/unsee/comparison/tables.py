@@ -50,7 +50,7 @@ class ComparisonTables:
 
     def effectiveness(self) -> ScoreTable:
         """Table 1: the methods as they are."""
-        title = "Table 1. Effectiveness: accuracy in percent, distance in points"
+        title = f"Table 1. Effectiveness: {self._units}"
         shown = [name for name in self.order if not self._is_variant(name)]
         return self._scores(title, shown, paper.effectiveness(self.setting))
 
@@ -59,7 +59,7 @@ class ComparisonTables:
         if not any(map(self._is_variant, self.order)):
             return None
         shown = [name for name in self.order if self._is_variant(name) or name in (OURS, BASELINE)]
-        title = "Table 3. Ablation: parts left out, or other settings; accuracy in percent, distance in points"
+        title = f"Table 3. Ablation: parts left out, or other settings; {self._units}"
         return self._scores(title, shown, paper.ablation(self.setting))
 
     def costs(self) -> ScoreTable:
@@ -131,6 +131,11 @@ class ComparisonTables:
             return {m: Cell(f"{value:.3f}" if m.endswith(ROUGE_L) else f"{value:.1f}") for m, value in found.items()}
 
         return _table(title, columns, ("vanilla", "retrained", *names), own, self._role, printed)
+
+    @property
+    def _units(self) -> str:
+        units = "accuracy in percent, distance in points"
+        return f"{units}, ROUGE-L from 0 to 1" if any(m.endswith(ROUGE_L) for m in self._metrics()) else units
 
     def _metrics(self) -> list[str]:
         """The paper's columns and UNSEEN, split by split."""
