@@ -10,14 +10,13 @@ from unsee.code import code_digest, directory_digest
 from unsee.comparison import candidates
 from unsee.comparison.search import require_tuning_seeds
 from unsee.errors import UserError
-from unsee.settings import EMBEDDED, TRIED, Settings, load_settings, method_entries, sets
+from unsee.settings import EMBEDDED, OWN_SECTIONS, TRIED, Settings, load_settings, method_entries, sets
 from unsee.storage import artifact
 from unsee.unlearning.method import names as method_names
 from unsee_pipelines.compare import comparison
 from unsee_pipelines.local import Job
 from unsee_pipelines.unlearn import unlearning
 
-OWN_SECTIONS = ("prune", "unlearn")
 STEPS_OF_A_SEED = 10
 STEPS_OF_A_METHOD = 5
 

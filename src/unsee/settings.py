@@ -27,6 +27,8 @@ EMBEDDED = "embedded"
 """As `vanilla.base`: the base model in SHIPPED_BASE, a Hugging Face folder inside the installed package."""
 SHIPPED_BASE = Path(str(resources.files("unsee.mllm"))) / "base"
 
+OWN_SECTIONS = ("prune", "unlearn")
+"""The sections in which methods that are compared may differ; the others reach their references too."""
 TRIED = ("strength", "search")
 """Beside the sections of a method under `methods`: values to be tried (`unsee.comparison.candidates`), no settings."""
 

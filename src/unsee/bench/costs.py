@@ -24,13 +24,14 @@ from unsee.bench.workloads import PRESET, RECIPES, Recipe, Workload
 from unsee.benchmark import embedded
 from unsee.comparison import paper
 from unsee.comparison.candidates import expand
+from unsee.comparison.summary import OURS
 from unsee.errors import UserError
 from unsee.memory import peak_resident
 from unsee.mllm.families import set_compute
 from unsee.mllm.rows import Portraits, Rows
 from unsee.progress import say
 from unsee.pruning import choose_neurons
-from unsee.settings import Settings, load_settings, method_entries
+from unsee.settings import OWN_SECTIONS, Settings, load_settings, method_entries
 from unsee.statistics.importance import mean_absolute_activation, unlearning_importance
 from unsee.steps.collect_statistics import fisher_of_portraits
 from unsee.steps.unlearn import QUESTION_SETS
@@ -43,8 +44,6 @@ from unsee.unlearning.trainer import Unlearning, batch
 
 EPOCHS = 7
 """The first warms up and the last has no end on the trainer's clock: the others are measured."""
-OURS = "vkd"
-OWN_SECTIONS = ("prune", "unlearn")
 SHARED = ("epochs", "least_steps", "batch_forget_images", "batch_retain_images", "batch_people")
 """Settings of `unlearn` that are the same for every method that is measured."""
 
