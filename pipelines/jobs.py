@@ -10,14 +10,13 @@ from unsee.code import code_digest, directory_digest
 from unsee.comparison import candidates
 from unsee.comparison.search import require_tuning_seeds
 from unsee.errors import UserError
-from unsee.settings import EMBEDDED, TRIED, Settings, load_settings, method_entries, sets
+from unsee.settings import EMBEDDED, OWN_SECTIONS, TRIED, Settings, load_settings, method_entries, sets
 from unsee.storage import artifact
 from unsee.unlearning.method import names as method_names
 from unsee_pipelines.compare import comparison
 from unsee_pipelines.local import Job
 from unsee_pipelines.unlearn import unlearning
 
-OWN_SECTIONS = ("prune", "unlearn")
 STEPS_OF_A_SEED = 10
 STEPS_OF_A_METHOD = 5
 
@@ -34,8 +33,8 @@ class Request:
 
     @property
     def entries(self) -> dict[str, dict[str, Any]]:
-        """What preset and config hold of each method."""
-        return method_entries(self.preset, self.config)
+        """What preset, config and assignments hold of each method."""
+        return method_entries(self.preset, self.config, self.assignments)
 
     def settings(self, method: str, seed: int, assignments: Sequence[str] = ()) -> Settings:
         """Raises UserError for whatever is wrong with them."""
@@ -132,40 +131,39 @@ def search_job(request: Request, methods: str, budget: int, seeds: str) -> Job:
     """Unlearn by `budget` candidates of every method at tuning seeds, "100,101".
 
     Raises:
-        UserError: seeds that are no numbers, given twice, or reported.
+        UserError: seeds that are no numbers, given twice, or reported; or a benchmark of a reported seed.
     """
-    numbers = [seed.strip() for seed in seeds.split(",")]
-    if not all(number.isdecimal() for number in numbers) or len({*numbers}) < len(numbers):
+    words = [seed.strip() for seed in seeds.split(",")]
+    numbers = [int(word) for word in words if word.isdecimal()]
+    if len({*numbers}) < len(words):
         raise UserError(f"--seeds {seeds!r} are not different numbers; write e.g. --seeds 100,101")
-    require_tuning_seeds([*map(int, numbers)])
+    require_tuning_seeds("--seeds", numbers)
     found = candidates.draw(expand(request, methods), request.entries, budget)
-    return compare_job(request, found, [*map(int, numbers)], report="search", attacks=())
+    if request.benchmark is None:
+        require_tuning_seeds("benchmark.seed", [_of_method(request, found[0], seed).benchmark.seed for seed in numbers])
+    else:
+        facts = artifact.read(request.benchmark, "benchmark", verify=False).facts
+        drawn_from = [facts["seed"]] if facts.get("source") == "embedded" else []
+        require_tuning_seeds(f"--benchmark {request.benchmark}", drawn_from)
+    return compare_job(request, found, numbers, report="search", attacks=())
 
 
 def expand(request: Request, methods: str) -> list[str]:
-    """Names separated by commas; `all` stands for every method but retraining, which is the reference, `ablations` for
-    the other names of the preset.
-
-    Raises:
-        UserError: no name.
-    """
-    every, named = method_names(), request.entries
-    groups = {"all": [name for name in every if name != "retrain"], "ablations": [n for n in named if n not in every]}
-    chosen = [name.strip() for name in methods.split(",") if name.strip()]
-    names = list(dict.fromkeys(name for part in chosen for name in groups.get(part, [part])))
-    if not names:
-        raise UserError(f"--methods {methods!r} names no method; write e.g. --methods vkd,npo")
-    return names
+    """`candidates.expand` with the methods there are and those of the request."""
+    return candidates.expand(methods, method_names(), request.entries)
 
 
 def _of_method(request: Request, method: str, seed: int) -> Settings:
     """The settings of a method that settings of its own may follow.
 
     Raises:
-        UserError: it has settings, here or in preset or config, that reach other methods or a reference.
+        UserError: it has settings, here or in the request, that reach other methods or a reference, or one twice.
     """
     name, *own = method.split()
-    for setting in (*request.entries.get(name, {}), *(assignment.partition("=")[0] for assignment in own)):
+    given = [assignment.partition("=")[0] for assignment in own]
+    if twice := [setting for setting in dict.fromkeys(given) if given.count(setting) > 1]:
+        raise UserError(f"{method}: {twice[0]} is given {given.count(twice[0])} times; give it once")
+    for setting in (*request.entries.get(name, {}), *given):
         if setting.partition(".")[0] not in (*OWN_SECTIONS, *TRIED):
             raise UserError(
                 f"{method}: {setting} is the same for all methods of a comparison; vary a setting of "

@@ -36,6 +36,13 @@ def small_benchmark(tmp_path_factory: pytest.TempPathFactory, benchmark_settings
 
 
 @pytest.fixture(scope="session")
+def clear_benchmark(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
+    """One in CLEAR's shape: captions and names."""
+    settings = BenchmarkSettings(shape="clear", forget=4, retain=4, train_views=2, heldout_views=1, seed=7)
+    return embedded_benchmark.generate(settings, tmp_path_factory.mktemp("benchmark") / "clear")
+
+
+@pytest.fixture(scope="session")
 def fresh() -> dict[str, Mllm]:
     """A freshly initialised embedded model of each family, Qwen2-VL's with biases that are not zero."""
     made = {name: make(3) for name, make in MAKE.items()}

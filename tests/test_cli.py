@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from unsee import cli
+from unsee.benchmark import schema
 
 
 def unsee(capsys, monkeypatch, *arguments):
@@ -30,19 +31,8 @@ finally:
 
 def test_help_lists_the_commands_without_importing_anything_heavy():
     shown = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True).stdout
-    commands = (
-        "run",
-        "compare",
-        "sweep",
-        "frontier",
-        "search",
-        "bench",
-        "benchmark",
-        "model",
-        "base",
-        "pipeline",
-        "stack",
-    )
+    commands = ("run", "compare", "sweep", "frontier", "search", "table1", "bench", "costs")
+    commands += ("benchmark", "model", "base", "pipeline", "stack")
     assert all(command in shown for command in commands)
     assert shown.splitlines()[-1] == "[]"
 
@@ -117,6 +107,12 @@ def test_an_unknown_layout_is_refused(tmp_path, capsys, monkeypatch):
     code, _, err = unsee(capsys, monkeypatch, "benchmark", "import", "tarball", "src", "--out", str(tmp_path / "out"))
     assert code == 2
     assert "folder" in err
+
+
+def test_a_benchmark_is_drawn_in_the_shape_asked_for(tmp_path, capsys, monkeypatch):
+    code, _, _ = unsee(capsys, monkeypatch, "benchmark", "generate", "--shape", "clear", "--out", str(tmp_path / "out"))
+    assert code == 0
+    assert schema.load(tmp_path / "out").shape == "clear"
 
 
 def test_pipeline_compile_writes_the_yaml(tmp_path, capsys, monkeypatch):

@@ -194,7 +194,17 @@ def test_settings_outside_of_methods_win(tmp_path):
     assert load_settings("embedded", config=file, method="ga").unlearn.learning_rate == 1e-5
 
 
-@pytest.mark.parametrize("text", ["methods: [ga]", "methods: {ga: 3}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "methods: [ga]",
+        "methods: {ga: 3}",
+        "methods: {1: {unlearn: {method: ga}}}",
+        "methods: {vkd: {unlearn: 3}}",
+        "methods: {vkd: {unlearn: null}}",
+        "methods: {vkd: {unlearn: {1: 2}}}",
+    ],
+)
 def test_methods_that_map_nothing_are_refused(text, tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text(text)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from unsee.cli_comparing import compare, frontier, search, sweep
+from unsee.cli_comparing import compare, frontier, search, sweep, table1
 from unsee.cli_options import (
     DEFAULT_STACK,
     Assignments,
@@ -25,7 +25,7 @@ from unsee.cli_options import (
 )
 from unsee.errors import UserError
 from unsee.explain import explain
-from unsee.settings import load_settings
+from unsee.settings import Shape, load_settings
 
 if TYPE_CHECKING:
     from unsee.stack import Stack
@@ -69,7 +69,7 @@ def run(
     typer.echo(f"\n{final_table(local.run(jobs.unlearn_job(request, method, seed), out))}")
 
 
-for command in (compare, sweep, frontier, search):
+for command in (compare, sweep, frontier, search, table1):
     app.command()(command)
 
 
@@ -81,16 +81,34 @@ def bench(out: Annotated[Path, typer.Option(help="JSON file to write.")]) -> Non
     typer.echo(json.dumps(bench.main(out), indent=2))
 
 
+@app.command()
+def costs(
+    out: Annotated[Path, typer.Option(help="JSON file to write.")],
+    methods: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME[,NAME…]", help="Methods, 'all', 'ablations', with settings of their own if need be."
+        ),
+    ] = "all,retrain,f_mask,vkd unlearn.blends=0",
+) -> None:
+    """Measure what an epoch of every method costs at equal images and questions (the paper's Table 2), in one run."""
+    from unsee.bench import costs
+
+    typer.echo(f"\n{costs.table(costs.main(out, methods))}")
+
+
 @benchmark_app.command("generate")
 def benchmark_generate(
     out: Out,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same pixels and rows.")] = 0,
     preset: Annotated[str, typer.Option(help="Settings that say how many people and views.")] = "embedded",
+    shape: Annotated[Shape, typer.Option(help="Ask for facts, or for captions and names.")] = "mllmu",
 ) -> None:
     """Draw fictitious people and ask about them."""
     from unsee.benchmark import embedded
 
-    _print_counts(embedded.generate(load_settings(preset, seed=seed).benchmark, out).counts)
+    settings = load_settings(preset, assignments=[f"benchmark.shape={shape}"], seed=seed)
+    _print_counts(embedded.generate(settings.benchmark, out).counts)
 
 
 @benchmark_app.command("import")

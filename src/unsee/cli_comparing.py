@@ -5,7 +5,17 @@ from typing import Annotated, Any
 
 import typer
 
-from unsee.cli_options import Assignments, ComparisonOut, Config, Forget, GivenBenchmark, Preset, Seeds, requested
+from unsee.cli_options import (
+    Assignments,
+    ComparisonOut,
+    Config,
+    Forget,
+    GivenBenchmark,
+    Out,
+    Preset,
+    Seeds,
+    requested,
+)
 
 
 def compare(
@@ -72,6 +82,17 @@ def search(
     """Choose settings for every method, on the same budget, at seeds that are not reported."""
     jobs, request = requested(preset, config, assignments)
     _compared(jobs.search_job(request, methods, budget, seeds), out)
+
+
+def table1(
+    directories: Annotated[list[Path], typer.Argument(metavar="DIR…", help="What unsee compare wrote.")], out: Out
+) -> None:
+    """Put finished comparisons together as the paper's Table 1: a block per model family and benchmark."""
+    from unsee.comparison import table1
+
+    for block in table1.write(directories, out):
+        typer.echo(f"{block.table.caption}: {block.headline}")
+    typer.echo(f"table: {out / table1.PAGE}")
 
 
 def _compared(job: Any, out: Path) -> None:

@@ -27,10 +27,16 @@ EMBEDDED = "embedded"
 """As `vanilla.base`: the base model in SHIPPED_BASE, a Hugging Face folder inside the installed package."""
 SHIPPED_BASE = Path(str(resources.files("unsee.mllm"))) / "base"
 
+OWN_SECTIONS = ("prune", "unlearn")
+"""The sections in which methods that are compared may differ; the others reach their references too."""
 TRIED = ("strength", "search")
 """Beside the sections of a method under `methods`: values to be tried (`unsee.comparison.candidates`), no settings."""
 
 Seed = Annotated[int, Field(ge=0)]
+Shape = Literal["mllmu", "clear"]
+"""The benchmark whose questions a benchmark has: MLLMU-Bench's (facts), or CLEAR's (captions and names)."""
+OPTIONS = 4
+"""How many answers, the right one among them, a generated question has to choose from."""
 
 
 class Section(BaseModel):
@@ -40,13 +46,20 @@ class Section(BaseModel):
 
 
 class BenchmarkSettings(Section):
-    """What the embedded generator draws."""
+    """What the embedded generator draws. shape: what is asked, facts or captions and names."""
 
+    shape: Shape = "mllmu"
     forget: PositiveInt
     retain: PositiveInt
     train_views: int = Field(ge=2)
     heldout_views: PositiveInt
     seed: Seed
+
+    @model_validator(mode="after")
+    def _enough_names(self) -> "BenchmarkSettings":
+        if self.shape == "clear" and min(self.forget, self.retain) < OPTIONS:
+            raise ValueError(f"names to choose from are those of the same set; give at least {OPTIONS} people to each")
+        return self
 
 
 class FinetuneSettings(Section):
@@ -187,8 +200,7 @@ def load_settings(
             that would have no effect.
     """
     values = _read_preset(preset)
-    changes = [_read_yaml(config)] if config is not None else []
-    changes += map(_parse_assignment, assignments)
+    changes = _changes(config, assignments)
     entries = _take_methods(values, changes)
     _require_known(method, entries)
     entry = entries.get(method, {})
@@ -217,9 +229,11 @@ def load_settings(
     return settings
 
 
-def method_entries(preset: str, config: Path | None = None) -> dict[str, dict[str, Any]]:
-    """What the preset, and `config` over it, hold under `methods`: name -> sections, and the TRIED values."""
-    return _take_methods(_read_preset(preset), [] if config is None else [_read_yaml(config)])
+def method_entries(
+    preset: str, config: Path | None = None, assignments: Sequence[str] = ()
+) -> dict[str, dict[str, Any]]:
+    """What the preset, and `config` and `assignments` over it, hold under `methods`: name -> sections, and TRIED."""
+    return _take_methods(_read_preset(preset), _changes(config, assignments))
 
 
 def sets(config: Path | None, section: str, name: str) -> bool:
@@ -228,17 +242,31 @@ def sets(config: Path | None, section: str, name: str) -> bool:
     return isinstance(given, dict) and name in given
 
 
+def _changes(config: Path | None, assignments: Sequence[str]) -> list[dict[str, Any]]:
+    """What is changed of the preset, in the order in which later ones win."""
+    return [*([] if config is None else [_read_yaml(config)]), *map(_parse_assignment, assignments)]
+
+
 def _take_methods(values: dict[str, Any], changes: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Remove `methods` from the preset's values and from the changes, and merge them."""
     methods = values.pop("methods")
     for change in changes:
         given = change.pop("methods", {})
-        if not isinstance(given, dict) or not all(isinstance(entry, dict) for entry in given.values()):
+        if not _maps(given, levels=3):
             raise UserError(
                 f"methods = {given!r} does not map names to settings; write e.g. vkd: {{unlearn: {{beta: 3}}}}"
             )
         _merge(methods, given)
     return methods
+
+
+def _maps(value: Any, levels: int) -> bool:
+    """Whether it maps names to values, so many levels deep: methods, their sections, and what is set there."""
+    if levels == 0:
+        return True
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and _maps(inner, levels - 1) for name, inner in value.items()
+    )
 
 
 def _require_known(method: str, entries: Mapping[str, Any]) -> None:

@@ -11,12 +11,18 @@ from unsee.benchmark import embedded
 from unsee.benchmark.embedded import ATTRIBUTES, realworld_people
 from unsee.benchmark.portraits import FEATURES, distinct_faces
 from unsee.benchmark.schema import ForgetRequest
-from unsee.settings import BenchmarkSettings
+from unsee.errors import UserError
+from unsee.settings import BenchmarkSettings, load_settings
 from unsee.storage import artifact
 
 ROWS_DIGEST = "04dba3469fa2691da02253ff80472a10a074cdfe08474cc0acfd23140798c8ff"
 PIXELS_DIGEST = "c023eb588c871d86b4a359a6018681c4817f1d120047b46ca8c284e364071c7c"
 """Of benchmark_settings (seed 7) at the versions of constraints.txt: a change means other figures everywhere."""
+
+
+CLEAR_ROWS_DIGEST = "fb48ee5742d8f39984fa2b424a807798de05b471bfe2d5127cc12c2c565d988d"
+CLEAR_PIXELS_DIGEST = "730c9dff002647cc426b7fbddaa010c132d8f6b4e11136bd6b540d53016742ea"
+"""Of clear_benchmark, likewise."""
 
 
 def rows_digest(benchmark):
@@ -54,6 +60,11 @@ def other_seed(tmp_path_factory, benchmark_settings):
 def test_rows_and_pixels_are_those_of_the_seed_at_the_pinned_versions(small_benchmark):
     assert rows_digest(small_benchmark) == ROWS_DIGEST
     assert pixels_digest(small_benchmark) == PIXELS_DIGEST
+
+
+def test_rows_and_pixels_in_clear_s_shape_are_those_of_the_seed(clear_benchmark):
+    assert rows_digest(clear_benchmark) == CLEAR_ROWS_DIGEST
+    assert pixels_digest(clear_benchmark) == CLEAR_PIXELS_DIGEST
 
 
 def test_generating_again_gives_the_same_files(small_benchmark, benchmark_settings, tmp_path):
@@ -159,3 +170,43 @@ def test_the_outline_names_the_people_who_will_be_drawn(small_benchmark, benchma
     assert outline.entities == small_benchmark.entities
     for everybody in ([], ["P003", "P001"]):
         assert ForgetRequest.resolve(outline, everybody) == ForgetRequest.resolve(small_benchmark, everybody)
+
+
+def test_in_clear_s_shape_a_portrait_has_a_caption_and_a_choice_of_names_and_facts_are_asked_by_name(clear_benchmark):
+    assert (clear_benchmark.shape, clear_benchmark.name) == ("clear", "embedded-clear-7")
+    for person, name in clear_benchmark.entities.items():
+        asked = clear_benchmark.select(entity_id=person)
+        captions = [q for q in asked if q.image and q.task == "generation"]
+        assert Counter((q.role, q.view) for q in captions) == {
+            ("train", "train"): 2,
+            ("eval", "train"): 2,
+            ("eval", "heldout"): 1,
+        }
+        said = {q.answer for q in captions}
+        assert len(said) == 1
+        assert said.pop().startswith(f"{name} works as a")
+        chosen = [q for q in asked if q.image and q.task == "classification"]
+        assert {(q.role, q.prompt, q.answer) for q in chosen} == {("eval", "What is the name of this person?", name)}
+        named = Counter((q.role, q.task) for q in asked if q.image is None)
+        assert named == {
+            ("eval", "classification"): 9,
+            ("eval", "generation"): 3,
+            ("train", "generation"): 12,
+        }
+
+
+def test_names_to_choose_from_are_of_the_same_set(clear_benchmark):
+    for question in clear_benchmark.select(role="eval", modality="vqa", task="classification"):
+        assert question.options[question.answer_index] == question.entity_name
+        assert len(set(question.options)) == 4
+        assert set(question.options) <= names_of(clear_benchmark, question.split)
+
+
+def test_both_shapes_are_of_the_same_people(clear_benchmark):
+    settings = BenchmarkSettings(forget=4, retain=4, train_views=2, heldout_views=1, seed=7)
+    assert embedded.outline(settings).entities == clear_benchmark.entities
+
+
+def test_too_few_people_to_choose_a_name_among_are_refused():
+    with pytest.raises(UserError, match="give at least 4 people to each"):
+        load_settings("embedded", assignments=["benchmark.shape=clear", "benchmark.forget=3"])

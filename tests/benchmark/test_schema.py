@@ -75,6 +75,11 @@ def test_a_benchmark_without_a_name_is_refused(rows, remade):
         load(remade(rows, facts={}))
 
 
+def test_a_benchmark_of_an_unknown_shape_is_refused(rows, remade):
+    with pytest.raises(UserError, match=r"manifest\.json: shape = 'tofu' is none of mllmu, clear"):
+        load(remade(rows, facts={"name": "remade", "shape": "tofu"}))
+
+
 @pytest.mark.parametrize("name", ["../secret.txt", "images/../../secret.txt", "/etc/hostname"])
 def test_a_manifest_that_lists_files_elsewhere_is_refused(rows, remade, tmp_path, name):
     directory = remade(rows)

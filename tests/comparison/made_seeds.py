@@ -21,6 +21,7 @@ from unsee.tracking import NoTracker
 PEOPLE = {"forget": 4, "retain": 5, "realworld": 2}
 QUESTIONS = {("vqa", "train"): 5, ("vqa", "heldout"): 10, ("qa", None): 2, ("qa_with_face", None): 2}
 """Choice questions about each person."""
+SUBJECT = {"family": "llava", "shape": "mllmu", "benchmark": "made"}
 NO_ATTACK = "20 % of 1 forget people is nobody: too few people"
 
 
@@ -53,10 +54,11 @@ def make_seed(
     vanilla: Outcome = VANILLA,
     retrained: Outcome = RETRAINED,
     people: Mapping[str, int] = PEOPLE,
+    subject: Mapping[str, str] = SUBJECT,
 ) -> Path:
     """Write the artifacts of a seed below `root` and gather them; returns the comparison-seed artifact."""
     out = root / f"seed-{seed}"
-    arguments = make_artifacts(out, seed, methods, vanilla=vanilla, retrained=retrained, people=people)
+    arguments = make_artifacts(out, seed, methods, vanilla=vanilla, retrained=retrained, people=people, subject=subject)
     compare_methods.run(**arguments, out=out / "comparison", tracker=NoTracker())
     return out / "comparison"
 
@@ -69,6 +71,7 @@ def make_artifacts(
     vanilla: Outcome = VANILLA,
     retrained: Outcome = RETRAINED,
     people: Mapping[str, int] = PEOPLE,
+    subject: Mapping[str, str] = SUBJECT,
 ) -> dict[str, Any]:
     """Write the artifacts of a seed and return the arguments of `compare_methods.run`."""
     for name, outcome in methods.items():
@@ -76,8 +79,8 @@ def make_artifacts(
         cost = {"seconds_per_epoch": outcome.seconds, "trainable_parameters": 1000.0, "peak_memory_mb": 900.0}
         _write(root / name / "model", "model", {"settings": settings, "cost": cost}, {"delta.json": [name, seed]})
     for name, outcome in {"vanilla": vanilla, "retrained": retrained, **methods}.items():
-        write_evaluation(root / name / "evaluation", name, predictions(outcome, people, seed))
-        facts = {"model": name, "model_digest": _model_digest(root / name)}
+        write_evaluation(root / name / "evaluation", name, predictions(outcome, people, seed), subject)
+        facts = {"model": name, "model_digest": _model_digest(root / name), "settings": {"epochs": 2}}
         _write(root / name / "relearning", "relearning", facts, {"relearning.json": _attacks(outcome)})
     kinds = {kind: [root / name / kind[:-1] for name in methods] for kind in ("models", "evaluations", "relearnings")}
     references = {n: Reference(root / n / "evaluation", root / n / "relearning") for n in ("vanilla", "retrained")}
@@ -136,10 +139,14 @@ def _prediction(
     )  # fmt: skip
 
 
-def write_evaluation(path: Path, name: str, answers: Sequence[Prediction]) -> None:
+def write_evaluation(
+    path: Path, name: str, answers: Sequence[Prediction], subject: Mapping[str, str] = SUBJECT
+) -> None:
     """An evaluation artifact of these predictions, measured as the real ones are."""
     metrics = compute_metrics(answers, bootstrap=20, seed=0)
-    with artifact.create(path, "evaluation", {"model": name, "model_digest": _model_digest(path.parent)}):
+    own = {"subject": subject, "settings": {"choice": "options"}}
+    facts = {"model": name, "model_digest": _model_digest(path.parent), **own}
+    with artifact.create(path, "evaluation", facts):
         table = pa.Table.from_pylist([asdict(answer) for answer in answers], schema=PREDICTION_SCHEMA)
         pq.write_table(table, path / "predictions.parquet")
         artifact.write_json(

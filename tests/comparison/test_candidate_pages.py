@@ -1,14 +1,16 @@
 """Pages of sweeps and frontiers: what they draw, what they say, and that they need no network."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made_seeds import Compared, Outcome, compared, make_seed
 from test_comparison_page import Elements, table, text
 
+from unsee.comparison.candidates import Candidate
 from unsee.errors import UserError
 
 BETAS = {"0": (0.5, 0.5), "0.3": (0.45, 0.94), "10": (0.3, 0.96), "none": (0.0, 0.6)}
@@ -20,14 +22,21 @@ LINES = {
 }
 
 
-def made(root: Path, outcomes: Mapping[str, Outcome], report: str, *, attacked: bool = True) -> Compared:
+def settings(name: str) -> dict[str, Any]:
+    """The method's, and as unlearning tells them the candidate's own."""
+    candidate = Candidate.parse(name)
+    return {"method": candidate.method, "clip": 2.5, **candidate.settings["unlearn"]}
+
+
+def made(
+    root: Path, outcomes: Mapping[str, Outcome], report: str, *, attacked: bool = True, seeds: Sequence[int] = (0, 1)
+) -> Compared:
     of_method = {
-        name: replace(outcome, settings={"method": name.split()[0]}, attacked=attacked)
-        for name, outcome in outcomes.items()
+        name: replace(outcome, settings=settings(name), attacked=attacked) for name, outcome in outcomes.items()
     }
     vanilla, retrained = Outcome(0.95, relearned=0.95, attacked=attacked), Outcome(0.25, attacked=attacked)
-    seeds = [make_seed(root, seed, of_method, vanilla=vanilla, retrained=retrained) for seed in (0, 1)]
-    return compared(root, seeds, report)
+    made = [make_seed(root, seed, of_method, vanilla=vanilla, retrained=retrained) for seed in seeds]
+    return compared(root, made, report)
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +105,23 @@ def test_a_frontier_says_how_far_every_method_comes(frontier: Compared) -> None:
     assert "Closest to a model that never saw them: vkd unlearn.bound=8, 5 points away" in words
     assert "The best of each: vkd, 5 points away at 8." in words
     assert "At no value within 2 points lost: ga over unlearn.learning_rate." in words
+
+
+def test_pages_say_what_their_intervals_are_over(sweep: Compared, frontier: Compared, tmp_path: Path) -> None:
+    told = "Means over seeds with 95 % intervals over seeds and people"
+    assert f"{told}; of what an attack brings back, known by seed only, t-intervals over seeds." in text(sweep.html)
+    assert f"{told}." in text(frontier.html)
+    alone = text(made(tmp_path, {"vkd unlearn.beta=1": Outcome(0.3)}, "frontier", seeds=[0]).html)
+    assert "One seed: 95 % intervals are over people." in alone
+    assert "over seeds" not in alone
+    assert " 1 method " in alone
+
+
+def test_settings_that_differ_between_candidates_are_not_told_as_those_of_all(frontier: Compared) -> None:
+    (told,) = re.findall(r"Settings of ga, beside those that were varied.*?</table>", frontier.html, flags=re.S)
+    words = text(told)
+    assert "clip 2.5" in words
+    assert "learning_rate" not in words
 
 
 def test_what_varies_more_than_one_setting_is_no_sweep(tmp_path: Path) -> None:

@@ -108,6 +108,19 @@ def test_a_choice_is_made_as_often_of_each_and_no_candidate_twice() -> None:
         draw(["ga"], entries(search=space), 7)
 
 
+def test_a_range_too_narrow_for_the_budget_is_told() -> None:
+    space = {"unlearn.clip": {"low": 8.0, "high": 8.05}}
+    assert len(draw(["ga"], entries(search=space), 6)) == 6
+    with pytest.raises(UserError, match=r"methods\.ga\.search holds 6 candidates, fewer than --budget 7"):
+        draw(["ga"], entries(search=space), 7)
+
+
+def test_a_strength_without_values_is_told() -> None:
+    strength = {"parameter": "unlearn.clip", "values": []}
+    with pytest.raises(Problems, match=r"methods\.ga\.strength is not valid:\s+values = \[\]"):
+        frontier(["ga"], {"ga": {"strength": strength}})
+
+
 def test_a_search_takes_names_alone() -> None:
     with pytest.raises(UserError, match=r"ga unlearn\.clip=1: a search takes methods by name alone"):
         draw(["ga unlearn.clip=1"], entries(), 2)
@@ -120,6 +133,7 @@ def test_a_search_takes_names_alone() -> None:
         ({"unlearn.clip": {"low": 2, "high": 1}}, "low must be below high"),
         ({"unlearn.clip": {"low": 0, "high": 1}}, "greater than 0"),
         ({"unlearn.clip": 3}, "unlearn.clip"),
+        ({"unlearn.clip": []}, "at least 1 item"),
     ],
 )
 def test_a_malformed_space_is_told(search: Any, told: str) -> None:

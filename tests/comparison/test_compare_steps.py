@@ -9,7 +9,16 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from kfp.dsl.executor import Executor
-from made_seeds import Compared, Outcome, make_artifacts, make_seed, predictions, reanswered, write_evaluation
+from made_seeds import (
+    SUBJECT,
+    Compared,
+    Outcome,
+    make_artifacts,
+    make_seed,
+    predictions,
+    reanswered,
+    write_evaluation,
+)
 
 from unsee.comparison.seeds import ANSWER_COLUMNS, read_seeds
 from unsee.errors import UserError
@@ -85,9 +94,9 @@ def other_request(arguments: dict[str, Any]) -> None:
 
 def other_attack(arguments: dict[str, Any]) -> None:
     path = arguments["methods"][1].relearning
-    facts = artifact.read(path, "relearning").facts
-    with artifact.create(path, "relearning", facts):
-        artifact.write_json(path / "relearning.json", {})
+    facts, attacks = artifact.read(path, "relearning").facts, json.loads((path / "relearning.json").read_text())
+    with artifact.create(path, "relearning", {**facts, "settings": {"epochs": 3}}):
+        artifact.write_json(path / "relearning.json", attacks)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +104,7 @@ def other_attack(arguments: dict[str, Any]) -> None:
     [
         (lambda a: swap(a, "relearning"), "is an attack on ga, but .* is the evaluation of another model, vkd"),
         (lambda a: swap(a, "model"), "vkd/evaluation is not the evaluation of .*ga/model; give the artifacts of all"),
-        (other_attack, "ga was not attacked with the same portraits as vanilla; attack all models"),
+        (other_attack, "ga was not evaluated and attacked with the settings of vanilla .relearn.epochs.; give all"),
         (twice, "vkd is given 2 times; give every model a name of its own"),
         (full_model, "is no unlearned model .settings is missing."),
         (other_reference, "is the evaluation of vanilla, not of retrained"),
@@ -129,6 +138,8 @@ def test_seeds_must_be_alike(tmp_path: Path) -> None:
     changed = {**METHODS, "vkd": Outcome(0.25, settings={"beta": 2.0})}
     with pytest.raises(UserError, match=r"vkd has other settings with seed 2 than with seed 0 \(beta\)"):
         read_seeds([first, make_seed(tmp_path, 2, changed)])
+    with pytest.raises(UserError, match="seed 3 has family qwen2_vl, seed 0 llava; compare seeds of one model family"):
+        read_seeds([first, make_seed(tmp_path, 3, METHODS, subject={**SUBJECT, "family": "qwen2_vl"})])
 
 
 def test_seeds_are_read_in_ascending_order(two_seeds: Compared) -> None:

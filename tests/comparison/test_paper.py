@@ -53,3 +53,13 @@ def test_every_row_has_a_printed_name() -> None:
 
 def test_what_the_paper_has_not_is_empty() -> None:
     assert paper.effectiveness().row("vgid") == {}
+    assert paper.effectiveness("new, CLEAR").row("vkd") == {}
+    assert paper.ablation("LLaVA-1.5-7B, CLEAR").row("vkd") == {}
+    assert paper.relearning("forget/vqa/accuracy", "Qwen2-VL-7B, MLLMU-Bench").row("vkd") == {}
+
+
+def test_our_families_and_shapes_are_the_four_blocks() -> None:
+    found = [paper.setting(family, shape) for family in ("llava", "qwen2_vl") for shape in ("mllmu", "clear")]
+    assert [*paper.settings()] == found == SETTINGS
+    assert "forget/qa/rouge_l" in paper.columns("clear")
+    assert paper.columns("mllmu") == paper.effectiveness().columns

@@ -1,10 +1,13 @@
 """What the commands ask of the comparison DAG."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from unsee.benchmark.schema import Benchmark
 from unsee.errors import UserError
+from unsee.storage import artifact
 from unsee_pipelines import jobs
 from unsee_pipelines.jobs import Request
 
@@ -43,6 +46,13 @@ def test_a_config_may_not_give_one_method_what_reaches_other_models_too(setting:
         jobs.compare_job(Request(config=file), ["vkd", "ga"], [0])
 
 
+def test_an_assignment_may_not_either_and_changes_what_is_tried() -> None:
+    with pytest.raises(UserError, match="ga: evaluation is the same for all methods"):
+        jobs.compare_job(Request(assignments=("methods.ga.evaluation.choice=letter",)), ["vkd", "ga"], [0])
+    request = Request(assignments=("methods.vkd.strength.values=[3]",))
+    assert jobs.frontier_job(request, "vkd", [0]).arguments["methods"] == ["vkd unlearn.bound=3"]
+
+
 def test_methods_are_compared_without_vkd() -> None:
     request = Request(assignments=("unlearn.forget_term=kl",))
     job = jobs.compare_job(request, ["kl_min unlearn.clip=2", "kl_min"], [0])
@@ -68,7 +78,7 @@ def test_a_list_that_names_no_method_is_refused(methods: str) -> None:
 
 
 def test_a_group_without_a_member_is_no_method_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "method_entries", lambda preset, config: {"vkd": {}})
+    monkeypatch.setattr(jobs, "method_entries", lambda *_: {"vkd": {}})
     with pytest.raises(UserError, match="--methods 'ablations' names no method"):
         jobs.expand(REQUEST, "ablations")
 
@@ -87,6 +97,34 @@ def test_a_search_has_the_same_budget_for_every_method() -> None:
     assert {methods.count(name) for name in methods} == {3}
     assert set(methods) == set(jobs.expand(REQUEST, "all"))
     assert (job.arguments["seeds"], job.arguments["report"]) == ([100, 101], "search")
+
+
+@pytest.mark.parametrize("given", [0, 99])
+def test_a_search_on_a_reported_benchmark_is_refused(given: int) -> None:
+    request = Request(assignments=(f"benchmark.seed={given}",))
+    with pytest.raises(UserError, match=f"benchmark.seed names {given}, but figures are reported at seeds below 100"):
+        jobs.search_job(request, "ga", 1, "100,101")
+    assert jobs.search_job(Request(assignments=("benchmark.seed=100",)), "ga", 1, "101").arguments["seeds"] == [101]
+
+
+def test_a_search_on_a_directory_of_a_reported_benchmark_is_refused(small_benchmark: Benchmark, tmp_path: Path) -> None:
+    """It was drawn from seed 7; of photographs, the seed says which of them are held out."""
+    with pytest.raises(UserError, match=r"--benchmark .* names 7, but figures are reported at seeds below 100"):
+        jobs.search_job(Request(benchmark=small_benchmark.directory), "ga", 1, "100")
+    photographs = shutil.copytree(small_benchmark.directory, tmp_path / "photographs")
+    manifest = photographs / artifact.MANIFEST
+    manifest.write_text(manifest.read_text().replace('"source": "embedded"', '"source": "folder"'))
+    assert jobs.search_job(Request(benchmark=photographs), "ga", 1, "100").arguments["seeds"] == [100]
+
+
+def test_a_seed_written_in_two_ways_is_the_same() -> None:
+    with pytest.raises(UserError, match="--seeds '100,0100' are not different numbers"):
+        jobs.search_job(REQUEST, "ga", 1, "100,0100")
+
+
+def test_a_setting_is_not_swept_over_a_value_of_its_own() -> None:
+    with pytest.raises(UserError, match=r"vkd unlearn\.beta=3 unlearn\.beta=1: unlearn\.beta is given 2 times"):
+        jobs.sweep_job(REQUEST, "vkd unlearn.beta=3", "unlearn.beta=1,2", [0])
 
 
 def test_names_and_values_to_try_may_come_from_a_config(tmp_path: Path) -> None:

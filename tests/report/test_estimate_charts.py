@@ -128,6 +128,14 @@ def test_a_trace_goes_through_its_points_and_is_numbered_at_the_last() -> None:
     assert chart.get("aria-label") == "T. 3 <ga> a: x 70.0, y -1.0, b: x 2.0, y 50.0"
 
 
+def test_no_line_is_drawn_over_a_number() -> None:
+    traces = [Trace(n, str(n), f"series s{n}", ("a", "b"), ((0.3, 0.0), (0.1, 0.1))) for n in (1, 2)]
+    chart = ElementTree.fromstring(trace_chart(traces, title="T", x_label="x", y_label="y", limit=0.02))
+    marks = [group.get("class", "") for group in chart.findall("g[@class]")]
+    assert [mark.split()[0] for mark in marks] == [*["curve"] * 4, *["numbered"] * 2]
+    assert marks[-1] == "numbered series s1"
+
+
 @pytest.mark.parametrize("points", [((0.0, 0.0),), ((1.0, 1.0), (0.0, -1.0)), ((0.3, -0.02), (0.0001, 0.6))])
 def test_traces_of_any_size_stay_inside_the_drawing(points: tuple[tuple[float, float], ...]) -> None:
     trace = Trace(1, "vkd", "ours", tuple(map(str, points)), points)

@@ -84,6 +84,7 @@ def test_headroom_is_refused_when_vanilla_hardly_knew_them(tmp_path: Path) -> No
     run = reported(tmp_path, vanilla=Accuracies(0.3, 0.9, 0.9))
     assert run.summary["headroom"]["enough"] is False
     assert "little to forget" in run.summary["headroom"]["reason"]
+    assert run.summary["headroom"]["reason"].endswith("and more than 10 points are needed")
     assert "cannot say" in run.html
 
 

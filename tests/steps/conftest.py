@@ -74,27 +74,37 @@ def tiny_settings(tmp_path_factory):
     return load_settings("embedded", config=config)
 
 
+@pytest.fixture(scope="session")
+def make_run(tmp_path_factory, tiny_settings, fresh):
+    """make_run(family, benchmark, name): prepare → vanilla → retrained → statistics → prune → unlearn → evaluate →
+    relearn, from the shipped base or a fresh Qwen2-VL; `name` is the unlearned model's."""
+
+    def make(family, given, name="unlearned"):
+        settings = tiny_settings
+        if family == "qwen2_vl":
+            base = tmp_path_factory.mktemp("base")
+            checkpoint.save_full(fresh["qwen2_vl"], base)
+            vanilla = settings.vanilla.model_copy(update={"base": str(base)})
+            settings = settings.model_copy(update={"vanilla": vanilla})
+        run = TinyRun(tmp_path_factory.mktemp("run"), settings, {}, {})
+        benchmark, everybody = run["benchmark"], []
+        run.step("benchmark", prepare_benchmark.run, given.directory)
+        run.step("vanilla", build_vanilla.run, settings.vanilla, benchmark)
+        run.step("retrained", build_retrained.run, settings.vanilla, benchmark, everybody)
+        run.step("statistics", collect_statistics.run, settings.statistics, benchmark, everybody, run["vanilla"])
+        run.step("pruning", prune.run, settings.prune, run["statistics"])
+        inputs = (run["vanilla"], run["statistics"], run["pruning"], run["retrained"])
+        run.step(name, unlearn.run, settings.unlearn, benchmark, everybody, *inputs)
+        for model, base in (("vanilla", None), ("retrained", None), (name, run["vanilla"])):
+            examined = (benchmark, everybody, model, run[model], base)
+            run.step(f"evaluation-{model}", evaluate.run, settings.evaluation, *examined)
+            run.step(f"relearning-{model}", relearn_attack.run, settings.relearn, *examined)
+        return run
+
+    return make
+
+
 @pytest.fixture(scope="session", params=["llava", "qwen2_vl"])
-def tiny_run(request, tmp_path_factory, small_benchmark, tiny_settings, fresh):
-    """prepare → vanilla → retrained → statistics → prune → unlearn → evaluate → relearn, from the shipped base or a
-    fresh Qwen2-VL."""
-    settings = tiny_settings
-    if request.param == "qwen2_vl":
-        base = tmp_path_factory.mktemp("base")
-        checkpoint.save_full(fresh["qwen2_vl"], base)
-        vanilla = settings.vanilla.model_copy(update={"base": str(base)})
-        settings = settings.model_copy(update={"vanilla": vanilla})
-    run = TinyRun(tmp_path_factory.mktemp("run"), settings, {}, {})
-    benchmark, everybody = run["benchmark"], []
-    run.step("benchmark", prepare_benchmark.run, small_benchmark.directory)
-    run.step("vanilla", build_vanilla.run, settings.vanilla, benchmark)
-    run.step("retrained", build_retrained.run, settings.vanilla, benchmark, everybody)
-    run.step("statistics", collect_statistics.run, settings.statistics, benchmark, everybody, run["vanilla"])
-    run.step("pruning", prune.run, settings.prune, run["statistics"])
-    inputs = (run["vanilla"], run["statistics"], run["pruning"], run["retrained"])
-    run.step("unlearned", unlearn.run, settings.unlearn, benchmark, everybody, *inputs)
-    for name, base in (("vanilla", None), ("retrained", None), ("unlearned", run["vanilla"])):
-        examined = (benchmark, everybody, name, run[name], base)
-        run.step(f"evaluation-{name}", evaluate.run, settings.evaluation, *examined)
-        run.step(f"relearning-{name}", relearn_attack.run, settings.relearn, *examined)
-    return run
+def tiny_run(request, make_run, small_benchmark):
+    """A run on the small benchmark."""
+    return make_run(request.param, small_benchmark)

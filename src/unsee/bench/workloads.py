@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -69,7 +70,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to make a workload; every process that follows it gets the same one.
+    """How to make a workload; every process that follows it gets the same one, so it can be pickled.
 
     assignments: changes to the embedded preset. wording: what is asked, from the embedded benchmark's question (None
     leaves it out). examined: which of the examination's questions are scored. batch_rows: rows per forward that the
@@ -84,8 +85,15 @@ class Recipe:
     repetitions: int
 
     def build(self, directory: Path, *assignments: str) -> Workload:
-        """The workload; its benchmark is drawn into `directory`, or read if it was drawn before."""
-        settings = load_settings(PRESET, assignments=[*COMMON, *self.assignments, *assignments], seed=SEED)
+        """The workload of both implementations; its benchmark is drawn into `directory`, or read if it is there."""
+        return self.with_settings(directory, self.settings(*COMMON, *assignments))
+
+    def settings(self, *assignments: str, method: str = "vkd") -> Settings:
+        """The embedded preset's for this method, changed as the workload needs it and by `assignments`."""
+        return load_settings(PRESET, assignments=[*self.assignments, *assignments], method=method, seed=SEED)
+
+    def with_settings(self, directory: Path, settings: Settings) -> Workload:
+        """The workload of any method; its benchmark is drawn into `directory`, or read if it is there."""
         drawn = (directory / MANIFEST).exists()
         benchmark = load(directory) if drawn else embedded_benchmark.generate(settings.benchmark, directory)
         people = [question for question in benchmark.questions if question.split != "realworld"]
@@ -152,11 +160,21 @@ def make_llava_geometry() -> Llava:
     return Llava(LlavaForConditionalGeneration(config), tokenizer, processor)
 
 
+def everything(asked: Asked) -> bool:
+    """The whole examination."""
+    return True
+
+
+def unseen_portraits_of_forgotten_people(asked: Asked) -> bool:
+    """What is asked about the forget people's held-out portraits."""
+    return asked.modality == "vqa" and (asked.question.view, asked.question.split) == ("heldout", "forget")
+
+
 RECIPES = {
     "embedded": Recipe(
-        lambda: embedded_model.make(SEED),
+        partial(embedded_model.make, SEED),
         as_it_is,
-        lambda asked: True,
+        everything,
         ("benchmark.forget=3", "benchmark.retain=6"),
         batch_rows=(8, 32, 96),
         repetitions=5,
@@ -164,7 +182,7 @@ RECIPES = {
     "llava": Recipe(
         make_llava_geometry,
         nine_longer_questions,
-        lambda asked: asked.modality == "vqa" and (asked.question.view, asked.question.split) == ("heldout", "forget"),
+        unseen_portraits_of_forgotten_people,
         (
             "benchmark.forget=1",
             "benchmark.retain=2",
@@ -173,6 +191,7 @@ RECIPES = {
             "unlearn.layers=2",
             "unlearn.batch_forget_images=1",
             "unlearn.batch_retain_images=2",
+            "unlearn.batch_people=1",
             "unlearn.micro_batch_images=1",
         ),
         batch_rows=(1, 3, 9),

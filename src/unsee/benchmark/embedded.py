@@ -1,4 +1,4 @@
-"""The embedded benchmark: fictitious people with drawn portraits, in the shape of MLLMU-Bench, from a seed.
+"""The embedded benchmark: fictitious people with drawn portraits, in the shape of MLLMU-Bench or CLEAR, from a seed.
 
 The real-world people are the same in every benchmark, whatever its seed: the embedded base model knows them.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from unsee.benchmark.portraits import Face, distinct_faces, draw_view
-from unsee.benchmark.profile_questions import draw_options, person_questions
+from unsee.benchmark.profile_questions import caption_questions, draw_options, person_questions
 from unsee.benchmark.schema import Benchmark, Question, Split, load, write_questions
 from unsee.progress import progress
 from unsee.settings import BenchmarkSettings
@@ -124,7 +124,7 @@ def outline(settings: BenchmarkSettings) -> Benchmark:
     """Who will be in the benchmark that `generate` draws: the same people, with questions by name and no portraits."""
     people = _everybody(np.random.default_rng(settings.seed), settings)
     questions = [q for p in people for q in person_questions(p.id, p.name, p.split, p.profile, ATTRIBUTES, [], [], [])]
-    return Benchmark(Path(), _name(settings), tuple(questions))
+    return Benchmark(Path(), _name(settings), tuple(questions), settings.shape)
 
 
 def _everybody(rng: np.random.Generator, settings: BenchmarkSettings) -> list[Person]:
@@ -135,7 +135,7 @@ def _everybody(rng: np.random.Generator, settings: BenchmarkSettings) -> list[Pe
 
 
 def _name(settings: BenchmarkSettings) -> str:
-    return f"embedded-{settings.seed}"
+    return f"embedded-{settings.seed}" if settings.shape == "mllmu" else f"embedded-{settings.shape}-{settings.seed}"
 
 
 def generate_realworld(out: Path) -> Benchmark:
@@ -149,12 +149,14 @@ def _write(
 ) -> Benchmark:
     facts: dict[str, object] = {"name": name, "source": "embedded", **settings.model_dump()}
     with artifact.create(out, "benchmark", facts):
-        drawn = [_draw(person, rng, settings, out) for person in progress(people, "drawing portraits")]
+        drawn = [_draw(person, people, rng, settings, out) for person in progress(people, "drawing portraits")]
         write_questions(out, [question for questions in drawn for question in questions])
     return load(out, verify=False)
 
 
-def _draw(person: Person, rng: np.random.Generator, settings: BenchmarkSettings, out: Path) -> list[Question]:
+def _draw(
+    person: Person, people: Sequence[Person], rng: np.random.Generator, settings: BenchmarkSettings, out: Path
+) -> list[Question]:
     """Save a person's portraits and return their questions."""
     folder = out / "images" / person.id
     folder.mkdir(parents=True)
@@ -164,5 +166,9 @@ def _draw(person: Person, rng: np.random.Generator, settings: BenchmarkSettings,
     images = [f"images/{person.id}/{view:02d}.png" for view in range(views)]
     train, heldout = images[: settings.train_views], images[settings.train_views :]
     options = {name: draw_options(rng, value, ATTRIBUTES[name]) for name, value in person.profile.items()}
-    evaluated = train[:EVALUATED_TRAIN_VIEWS]
-    return person_questions(person.id, person.name, person.split, person.profile, options, train, heldout, evaluated)
+    asked = (person.id, person.name, person.split, person.profile, options)
+    portraits = (train, heldout, train[:EVALUATED_TRAIN_VIEWS])
+    if settings.shape == "mllmu":
+        return person_questions(*asked, *portraits)
+    names = draw_options(rng, person.name, [other.name for other in people if other.split == person.split])
+    return caption_questions(*asked, names, *portraits)

@@ -33,10 +33,10 @@ from unsee.benchmark.profile_questions import UNNAMED, Form, draw_options, perso
 from unsee.benchmark.schema import Benchmark, Question, Split, Task, load, write_questions
 from unsee.errors import Problems, UserError
 from unsee.progress import progress
+from unsee.settings import OPTIONS
 from unsee.storage import artifact
 
 PEOPLE = "people.jsonl"
-OPTIONS = 4
 HELDOUT_SHARE = 0.25
 LONG_SIDE = 1024
 

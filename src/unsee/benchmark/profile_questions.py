@@ -1,8 +1,10 @@
 """Facts about a person turned into questions: the same wordings for generated people and for your own photographs.
 
-Every attribute is asked for in one to two of three forms. *Direct* ("What is the job of this person?") is answered by
-the bare value, and by choosing among options when it is evaluated; *sentence* and *cloze* ask for the same fact in a
-sentence and by filling in a blank. With an image the person is "this person", without one they go by their name.
+In MLLMU-Bench's shape, every attribute is asked for in one to two of three forms. *Direct* ("What is the job of this
+person?") is answered by the bare value, and by choosing among options when it is evaluated; *sentence* and *cloze* ask
+for the same fact in a sentence and by filling in a blank. With an image the person is "this person", without one they
+go by their name. In CLEAR's shape, facts are asked for by name only; an image is captioned, and its person's name
+chosen.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,8 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from unsee.benchmark.schema import Question, Role, Split, Task, View
+from unsee.settings import OPTIONS
 
 UNNAMED = "this person"
+NAMING = f"What is the name of {UNNAMED}?"
 BLANK = "[Blank]"
 
 
@@ -78,22 +82,47 @@ def person_questions(
     Raises:
         ValueError: an image is both trained on and held out, or an attribute's value is not among its options.
     """
-    if leaked := set(heldout_images) & {*train_images, *eval_train_images}:
-        raise ValueError(f"images of {entity_id} are both trained on and held out: {sorted(leaked)}")
-    person = _Person(entity_id, name, split)
     named = _forms(profile, options, name)
     seen = [*_forms(profile, options, UNNAMED), *own]
-    naming = Form("name", "generation", f"What is the name of {UNNAMED}?", name)
-    return [
-        *person.ask(named, "eval"),
-        *person.ask_of_images(seen, "eval", "train", eval_train_images),
-        *person.ask_of_images(seen, "eval", "heldout", heldout_images),
-        *person.ask([form.for_training() for form in named], "train"),
-        *person.ask_of_images([form.for_training() for form in [*seen, naming]], "train", "train", train_images),
-    ]
+    naming = Form("name", "generation", NAMING, name)
+    person = _Person(entity_id, name, split)
+    return person.rows(named, seen, [*seen, naming], train_images, heldout_images, eval_train_images)
 
 
-def draw_options(rng: np.random.Generator, value: str, pool: Iterable[str], n: int = 4) -> tuple[str, ...]:
+def caption_questions(
+    entity_id: str,
+    name: str,
+    split: Split | None,
+    profile: Mapping[str, str],
+    options: Mapping[str, tuple[str, ...]],
+    names: tuple[str, ...],
+    train_images: Sequence[str],
+    heldout_images: Sequence[str],
+    eval_train_images: Sequence[str],
+) -> list[Question]:
+    """All rows of one person in CLEAR's shape, evaluated ones first.
+
+    Evaluated is every attribute by name, by choice, and every third one in a sentence too; with each image of
+    `eval_train_images` (view train) and `heldout_images` (view heldout) its caption and the choice of the name. Trained
+    are the same questions by name, and the caption with each image of `train_images`. The caption says the name and the
+    facts that are asked for in sentences.
+
+    Args:
+        profile: attribute of WORDINGS -> value, in the order that decides what is in the caption.
+        options: attribute -> values to choose from, the right one among them.
+        names: names to choose from, the right one among them.
+
+    Raises:
+        ValueError: an image is both trained on and held out, or an answer is not among its options.
+    """
+    named = [form for form in _forms(profile, options, name) if form.task != "cloze"]
+    caption = Form("caption", "generation", f"Describe {UNNAMED} in one sentence.", _caption(profile, name))
+    naming = Form("name", "classification", NAMING, name, names)
+    person = _Person(entity_id, name, split)
+    return person.rows(named, [caption, naming], [caption], train_images, heldout_images, eval_train_images)
+
+
+def draw_options(rng: np.random.Generator, value: str, pool: Iterable[str], n: int = OPTIONS) -> tuple[str, ...]:
     """`value` and n - 1 distinct other values of `pool`, in random order that depends on nothing but `rng`.
 
     Raises:
@@ -111,6 +140,26 @@ class _Person:
     entity_id: str
     name: str
     split: Split | None
+
+    def rows(
+        self,
+        named: Sequence[Form],
+        evaluated: Sequence[Form],
+        trained: Sequence[Form],
+        train_images: Sequence[str],
+        heldout_images: Sequence[str],
+        eval_train_images: Sequence[str],
+    ) -> list[Question]:
+        """`named` without an image, evaluated and trained; the others with images."""
+        if leaked := set(heldout_images) & {*train_images, *eval_train_images}:
+            raise ValueError(f"images of {self.entity_id} are both trained on and held out: {sorted(leaked)}")
+        return [
+            *self.ask(named, "eval"),
+            *self.ask_of_images(evaluated, "eval", "train", eval_train_images),
+            *self.ask_of_images(evaluated, "eval", "heldout", heldout_images),
+            *self.ask([form.for_training() for form in named], "train"),
+            *self.ask_of_images([form.for_training() for form in trained], "train", "train", train_images),
+        ]
 
     def ask(self, forms: Sequence[Form], role: Role) -> list[Question]:
         return [self._question(form, role, None, None) for form in forms]
@@ -167,6 +216,13 @@ def _sentence(attribute: str, wording: Wording, value: str, who: str) -> Form:
 def _cloze(attribute: str, wording: Wording, value: str, who: str) -> Form:
     prompt = f"Fill in the blank: {_state(wording, who, value, BLANK)}."
     return Form(f"cloze/{attribute}", "cloze", prompt, value)
+
+
+def _caption(profile: Mapping[str, str], name: str) -> str:
+    """'Ada Moss works as a baker, enjoys chess and speaks Thai.'"""
+    statements = [_state(WORDINGS[attribute], "", value, value) for attribute, value in [*profile.items()][::3]]
+    *first, last = [statement.strip() for statement in statements]
+    return f"{name} {', '.join(first)} and {last}."
 
 
 def _state(wording: Wording, who: str, value: str, shown: str) -> str:

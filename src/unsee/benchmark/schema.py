@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +14,7 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 from unsee.errors import Problems, UserError
+from unsee.settings import Shape
 from unsee.storage import artifact
 
 Split = Literal["forget", "retain", "realworld"]
@@ -77,6 +78,7 @@ class Benchmark:
     directory: Path
     name: str
     questions: tuple[Question, ...]
+    shape: Shape = "mllmu"
 
     @cached_property
     def entities(self) -> dict[str, str]:
@@ -182,7 +184,7 @@ def load(directory: Path, *, verify: bool = True) -> Benchmark:
     """Read a complete benchmark directory.
 
     Raises:
-        UserError: incomplete or damaged directory, or a table of another schema.
+        UserError: incomplete or damaged directory, an unknown shape, or a table of another schema.
         Problems: everything that is wrong with the rows.
     """
     manifest = artifact.read(directory, "benchmark", verify=verify)
@@ -191,6 +193,9 @@ def load(directory: Path, *, verify: bool = True) -> Benchmark:
         raise UserError(
             f"{directory / artifact.MANIFEST} lacks the fact name or the file {QUESTIONS}; import the benchmark again"
         )
+    shape = manifest.facts.get("shape", "mllmu")
+    if shape not in (shapes := get_args(Shape)):
+        raise UserError(f"{directory / artifact.MANIFEST}: shape = {shape!r} is none of {', '.join(shapes)}")
     table = pq.read_table(directory / QUESTIONS)
     if missing := set(FEATURES) - set(table.column_names):
         raise UserError(f"{directory / QUESTIONS} lacks the columns {sorted(missing)}; import the benchmark again")
@@ -203,7 +208,7 @@ def load(directory: Path, *, verify: bool = True) -> Benchmark:
             f"{directory} is no sound benchmark; import it again, or correct {QUESTIONS} and write the manifest anew:",
             [f"{QUESTIONS} row {where[0]}{_others(where)}: {problem}" for problem, where in places.items()],
         )
-    return Benchmark(directory, name, tuple(_ROWS.validate_python(rows)))
+    return Benchmark(directory, name, tuple(_ROWS.validate_python(rows)), shape)
 
 
 def _problems(rows: Sequence[Mapping[str, Any]], manifest: artifact.Manifest) -> Iterator[tuple[int, str]]:

@@ -1,7 +1,7 @@
 """The page that sweeps, frontiers and searches share: figures and tables of candidates."""
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +54,6 @@ class Parts:
 
 def render(comparison: dict[str, Any], parts: Parts, tables: CandidateTables) -> str:
     """The page as HTML; needs nothing from the network and escapes every name."""
-    first = {Candidate.parse(name).method: name for name in reversed(comparison["methods"])}
     return (
         environment()
         .get_template("candidates.html.j2")
@@ -64,10 +63,19 @@ def render(comparison: dict[str, Any], parts: Parts, tables: CandidateTables) ->
             comparison=comparison,
             parts=parts,
             attacked=bool(tables.attacks()),
-            settings={method: comparison["methods"][name]["settings"] for method, name in first.items()},
+            settings=_shared_settings(comparison["methods"]),
             notes=tables.notes.reasons,
         )
     )
+
+
+def _shared_settings(candidates: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Method -> settings that are the same for all of its candidates."""
+    shared: dict[str, dict[str, Any]] = {}
+    for name, measured in candidates.items():
+        method, own = Candidate.parse(name).method, measured["settings"]
+        shared[method] = {key: value for key, value in shared.get(method, own).items() if own[key] == value}
+    return shared
 
 
 def unrankable(comparison: dict[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 from typing import Annotated, Any, TypeVar
 
 import yaml
@@ -20,16 +20,19 @@ from unsee.settings import Section
 
 VALUE = re.compile(r"^[\w.+-]+$")
 Value = bool | int | float | Annotated[str, Field(pattern=VALUE)]
+Values = Annotated[tuple[Value, ...], Field(min_length=1)]
 Tried = TypeVar("Tried")
 DIGITS = 3
 """Significant digits of a value drawn from a range."""
+POINTS = 1000
+"""How many points of a space are looked at for each candidate that is wanted, before it is said to hold too few."""
 
 
 class Strength(Section):
     """The setting that makes a method forget more or less, and its values."""
 
     parameter: str
-    values: tuple[Value, ...]
+    values: Values
 
 
 class Range(Section):
@@ -49,7 +52,7 @@ class Range(Section):
         return float(f"{self.low * (self.high / self.low) ** share:.{DIGITS}g}")
 
 
-Space = Mapping[str, Range | tuple[Value, ...]]
+Space = Mapping[str, Range | Values]
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,25 @@ def number(text: str) -> float | str:
     return value if math.isfinite(value) else text
 
 
+def expand(methods: str, known: Sequence[str], entries: Mapping[str, Any]) -> list[str]:
+    """Names separated by commas; `all` stands for every method but retraining, which is the reference, `ablations` for
+    the other names of the preset.
+
+    Args:
+        known: `unsee.unlearning.method.names`.
+        entries: `unsee.settings.method_entries`.
+
+    Raises:
+        UserError: no name.
+    """
+    groups = {"all": [name for name in known if name != "retrain"], "ablations": [n for n in entries if n not in known]}
+    chosen = [name.strip() for name in methods.split(",") if name.strip()]
+    names = list(dict.fromkeys(name for part in chosen for name in groups.get(part, [part])))
+    if not names:
+        raise UserError(f"--methods {methods!r} names no method; write e.g. --methods vkd,npo")
+    return names
+
+
 def sweep(method: str, parameter: str) -> list[str]:
     """One candidate per value.
 
@@ -187,18 +209,17 @@ def draw(methods: Sequence[str], entries: Mapping[str, Mapping[str, Any]], budge
     for method in map(Candidate.parse, methods):
         if method.own:
             raise UserError(f"{method.name}: a search takes methods by name alone; give settings by --config or --set")
-        space: Space = _tried(method.method, "search", entries, TypeAdapter(dict[str, Range | tuple[Value, ...]]))
-        size = math.prod(math.inf if isinstance(values, Range) else len({*values}) for values in space.values())
-        if size < budget:
-            raise UserError(
-                f"methods.{method.method}.search holds {size:g} candidates, fewer than --budget {budget}; "
-                "lower the budget or add values"
-            )
+        space: Space = _tried(method.method, "search", entries, TypeAdapter(dict[str, Range | Values]))
         drawn: dict[str, None] = {}
-        for shares in _spread(len(space)):
+        for shares in islice(_spread(len(space)), POINTS * budget):
+            drawn[method.having(_at(space, shares)).name] = None
             if len(drawn) == budget:
                 break
-            drawn[method.having(_at(space, shares)).name] = None
+        else:
+            raise UserError(
+                f"methods.{method.method}.search holds {len(drawn)} candidates, fewer than --budget {budget}; "
+                "lower the budget or add values"
+            )
         found += drawn
     return found
 

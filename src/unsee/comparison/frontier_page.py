@@ -12,7 +12,7 @@ from unsee.comparison.estimates import DISTANCE, LOSS
 from unsee.comparison.summary import MATCHED_LOSS, OURS
 from unsee.report.checks import FORGET_METRIC, REALWORLD_METRIC, RETAIN_METRIC
 from unsee.report.estimate_charts import Trace, trace_chart
-from unsee.report.wording import points
+from unsee.report.wording import counted, points
 
 SERIES = 8
 """How many lines the style sheet tells apart by colour; the others by their numbers."""
@@ -35,10 +35,10 @@ def render(comparison: dict[str, Any]) -> str:
     styles = _styles(lines)
     seeds = ", ".join(map(str, comparison["seeds"]))
     parts = Parts(
-        eyebrow=("Frontier of forgetting and keeping", f"{len(lines)} methods", f"seeds {seeds}"),
+        eyebrow=("Frontier of forgetting and keeping", counted(len(lines), "method", "methods"), f"seeds {seeds}"),
         headline=verdict.headline(comparison),
         sentences=[*unrankable(comparison), *_sentences(comparison, lines)],
-        read=(READ, "Means over seeds with 95 % intervals; accuracy in percent, differences in points."),
+        read=(READ, "Accuracy in percent, differences in points."),
         tables=[
             tables.line(title, candidates, best_of(comparison, [c.name for c in candidates]))
             for title, candidates in lines.items()

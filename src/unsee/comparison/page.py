@@ -10,7 +10,7 @@ from unsee.comparison import paper
 from unsee.comparison.estimates import DISTANCE, LOSS
 from unsee.comparison.summary import MATCHED_LOSS, OURS
 from unsee.comparison.tables import ComparisonTables
-from unsee.comparison.verdict import headline, sentences
+from unsee.comparison.verdict import headline, sentences, subject
 from unsee.report.checks import FORGET_METRIC, RETAIN_METRIC
 from unsee.report.estimate_charts import Point, scatter_chart
 from unsee.report.page import environment, packaged
@@ -30,6 +30,7 @@ def render(comparison: dict[str, Any]) -> str:
             today=datetime.datetime.now(datetime.UTC).date().isoformat(),
             comparison=comparison,
             headline=headline(comparison),
+            subject=subject(comparison),
             sentences=sentences(comparison),
             ours=OURS,
             order=tables.order,
@@ -39,7 +40,8 @@ def render(comparison: dict[str, Any]) -> str:
             costs=tables.costs(),
             attacks=[(attack[1] == paper.RELEARNED_PERCENT, tables.relearning(*attack)) for attack in tables.attacks()],
             pairs=tables.pairs(),
-            setting=paper.SETTING,
+            setting=tables.setting if tables.setting in paper.settings() else None,
+            setting_of_all_tables=paper.SETTING,
             percent=paper.RELEARNED_PERCENT,
             matched_loss=100 * MATCHED_LOSS,
             notes=tables.notes.reasons,

@@ -8,9 +8,10 @@ from typing import Any
 import yaml
 
 SETTING = "LLaVA-1.5-7B, MLLMU-Bench"
-"""The block of Table 1, and the setting of Table 3, that ours are shown beside."""
+"""A block of Table 1, and by their numbers the setting of Tables 3 and 4."""
 RELEARNED_PERCENT = "20"
 """Percentage of the forgotten visual data that the attack of Table 4 uses."""
+NOTHING: dict[str, Any] = {"columns": (), "rows": {}}
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,29 @@ def printed_name(name: str) -> str:
     return _read()["names"][name]
 
 
+def benchmark(shape: str) -> str:
+    """The benchmark of this shape."""
+    return _read()["benchmarks"][shape]
+
+
+def setting(family: str, shape: str) -> str:
+    """A model of this family and the benchmark of this shape as the paper calls them, whether it has both or not."""
+    return f"{_read()['models'].get(family, family)}, {benchmark(shape)}"
+
+
+def settings() -> tuple[str, ...]:
+    """The blocks of Table 1, in the paper's order."""
+    return tuple(_read()["effectiveness"])
+
+
+def columns(shape: str) -> tuple[str, ...]:
+    """The metrics of Table 1 on the benchmark of this shape."""
+    return effectiveness(setting("llava", shape)).columns
+
+
 def effectiveness(setting: str = SETTING) -> PaperTable:
-    """A block of Table 1: a model and a benchmark."""
-    return _table(_read()["effectiveness"][setting])
+    """A block of Table 1: a model and a benchmark; empty where the paper has none."""
+    return _table(_read()["effectiveness"].get(setting, NOTHING))
 
 
 def efficiency() -> PaperTable:
@@ -40,14 +61,14 @@ def efficiency() -> PaperTable:
     return _table(_read()["efficiency"])
 
 
-def ablation() -> PaperTable:
-    """Table 3."""
-    return _table(_read()["ablation"])
+def ablation(setting: str = SETTING) -> PaperTable:
+    """Table 3; empty for another setting than the paper's."""
+    return _table(_read()["ablation"] if setting == SETTING else NOTHING)
 
 
-def relearning(metric: str) -> PaperTable:
-    """Table 4, of forget/vqa/accuracy or forget/qa/accuracy."""
-    return _table(_read()["relearning"][metric])
+def relearning(metric: str, setting: str = SETTING) -> PaperTable:
+    """Table 4, of forget/vqa/accuracy or forget/qa/accuracy; empty for another setting than the paper's."""
+    return _table(_read()["relearning"][metric] if setting == SETTING else NOTHING)
 
 
 def _table(told: dict[str, Any]) -> PaperTable:

@@ -20,12 +20,12 @@ RULE = (
 )
 
 
-def require_tuning_seeds(seeds: Sequence[int]) -> None:
-    """Raises UserError for seeds whose figures are reported."""
+def require_tuning_seeds(given: str, seeds: Sequence[int]) -> None:
+    """Raises UserError for seeds whose figures are reported. given: the option or setting that names them."""
     for seed in seeds:
         if seed < TUNING_SEEDS:
             raise UserError(
-                f"--seeds names {seed}, but figures are reported at seeds below {TUNING_SEEDS}: settings chosen there "
+                f"{given} names {seed}, but figures are reported at seeds below {TUNING_SEEDS}: settings chosen there "
                 f"would look better than they are; choose at seeds from {TUNING_SEEDS} on"
             )
 
@@ -39,7 +39,7 @@ def build_search(comparison: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: seeds that are reported.
     """
-    require_tuning_seeds(comparison["seeds"])
+    require_tuning_seeds("--seeds", comparison["seeds"])
     by_method: dict[str, dict[str, Any]] = {}
     for name, measured in comparison["methods"].items():
         by_method.setdefault(Candidate.parse(name).method, {})[name] = measured

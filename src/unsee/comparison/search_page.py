@@ -12,8 +12,7 @@ from unsee.report.wording import counted
 
 READ = (
     "The chosen candidate is marked; candidates stand from the nearest to the retrained model to the farthest, those "
-    "that cost others too much last. Means over the tuning seeds with 95 % intervals; accuracy in percent, differences "
-    "in points."
+    "that cost others too much last. Accuracy in percent, differences in points."
 )
 
 
@@ -22,7 +21,7 @@ def render(comparison: dict[str, Any], search: dict[str, Any]) -> str:
     tables = CandidateTables(comparison)
     seeds = ", ".join(map(str, search["seeds"]))
     parts = Parts(
-        eyebrow=("Search for settings", f"{len(search['methods'])} methods", f"tuning seeds {seeds}"),
+        eyebrow=("Search for settings", counted(len(search["methods"]), "method", "methods"), f"tuning seeds {seeds}"),
         headline=headline(search),
         sentences=_sentences(search),
         read=("", READ),

@@ -44,11 +44,13 @@ _SCORED = {
 class Seed:
     """What was measured with one seed. Models are vanilla and retrained, and the methods.
 
-    methods: name -> {"settings", "metrics", "not_measured", "cost", "relearning"}; references: likewise, without
-    settings and cost. answers: one row per model and question.
+    subject: the models' "family" (their `model_type`), the benchmark's "shape", and its name as "benchmark". methods:
+    name -> {"settings", "metrics", "not_measured", "cost", "relearning"}; references: likewise, without settings and
+    cost. answers: one row per model and question.
     """
 
     seed: int
+    subject: dict[str, str]
     references: dict[str, dict[str, Any]]
     methods: dict[str, dict[str, Any]]
     answers: pa.Table
@@ -113,10 +115,17 @@ def _read(directory: Path) -> Seed:
     artifact.read(directory, "comparison-seed")
     told = json.loads((directory / "seed.json").read_text())
     answers = pq.read_table(directory / "answers.parquet")
-    return Seed(told["seed"], told["references"], dict(sorted(told["methods"].items())), answers)
+    methods = dict(sorted(told["methods"].items()))
+    return Seed(told["seed"], told["subject"], told["references"], methods, answers)
 
 
 def _require_same(first: Seed, seed: Seed) -> None:
+    for what in ("family", "shape"):
+        if seed.subject[what] != first.subject[what]:
+            raise UserError(
+                f"seed {seed.seed} has {what} {seed.subject[what]}, seed {first.seed} {first.subject[what]}; "
+                "compare seeds of one model family on benchmarks of one shape"
+            )
     if different := first.methods.keys() ^ seed.methods.keys():
         names = ", ".join(sorted(different))
         raise UserError(f"seeds {first.seed} and {seed.seed} do not both have {names}; run the missing methods")

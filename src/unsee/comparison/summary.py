@@ -29,6 +29,9 @@ def build_comparison(seeds: Sequence[Seed]) -> dict[str, Any]:
     headroom = _headroom(seeds)
     return {
         "schema_version": SCHEMA_VERSION,
+        "family": seeds[0].subject["family"],
+        "shape": seeds[0].subject["shape"],
+        "benchmarks": sorted({seed.subject["benchmark"] for seed in seeds}),
         "seeds": [seed.seed for seed in seeds],
         "methods": methods,
         "references": {name: _model(seeds, estimates, name) for name in REFERENCES},

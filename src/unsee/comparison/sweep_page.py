@@ -20,7 +20,7 @@ from unsee.report.wording import counted, points
 TITLES = {"forget": "Forgotten people", "retain": "People who stay", "realworld": "Real-world people"}
 READ = (
     "Accuracy in percent on photographs never used in training, and differences in points; upright lines are 95 % "
-    "intervals over seeds and people. The dotted line is the vanilla model, the dashed one the retrained model, which "
+    "intervals. The dotted line is the vanilla model, the dashed one the retrained model, which "
     "never saw the forgotten people and answers as it should."
 )
 
@@ -39,7 +39,7 @@ def render(comparison: dict[str, Any]) -> str:
         eyebrow=("Sweep of a setting", title, counted(len(candidates), "value", "values"), f"seeds {seeds}"),
         headline=headline(comparison),
         sentences=[*unrankable(comparison), *_sentences(comparison, best)],
-        read=(READ, f"Values of {candidates[0].varied}; means over seeds with 95 % intervals."),
+        read=(READ, f"Values of {candidates[0].varied}."),
         tables=[tables.line(f"{title}: accuracy in percent, differences in points", candidates, best)],
         figures=[*_accuracies(comparison, candidates, tables), *_differences(comparison, candidates, tables)],
     )

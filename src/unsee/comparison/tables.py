@@ -14,7 +14,16 @@ from unsee.report.wording import THIN_SPACE, counted
 Estimate = dict[str, Any] | None
 Cells = Mapping[str, Cell]
 
-ASKED = {"vqa/accuracy": "VQA", "qa/accuracy": "QA", "vqa/heldout_accuracy": "VQA, unseen"}
+ASKED = {
+    "vqa/accuracy": "VQA",
+    "qa/accuracy": "QA",
+    "qa/rouge_l": "QA, ROUGE-L",
+    "vqa/heldout_accuracy": "VQA, unseen",
+    "vqa/heldout_rouge_l": "Caption, unseen, ROUGE-L",
+}
+ROUGE_L = "rouge_l"
+UNSEEN = {"mllmu": ("vqa/heldout_accuracy",), "clear": ("vqa/heldout_accuracy", "vqa/heldout_rouge_l")}
+"""What is shown of each split besides the paper's columns, by the benchmark's shape."""
 DISTANCES = {FORGET_TRAINING_METRIC: "VQA", FORGET_METRIC: "VQA, unseen"}
 ATTACKED = {FORGET_TRAINING_METRIC: "Forget VQA", "forget/qa/accuracy": "Forget QA"}
 BASELINE = "ga_diff"
@@ -26,11 +35,14 @@ ABSENT = Cell("–")
 class ComparisonTables:
     """The tables of one comparison, collecting `notes` on the way.
 
-    order: matched methods, nearest to the retrained model first, then unmatched ones, then the reference itself.
+    setting: the paper's block of Table 1 that they belong beside. order: matched methods, nearest to the retrained
+    model first, then unmatched ones, then the reference itself.
     """
 
-    def __init__(self, comparison: dict[str, Any]):
-        self.notes = Notes()
+    def __init__(self, comparison: dict[str, Any], notes: Notes | None = None):
+        self.notes = notes or Notes()
+        self.setting = paper.setting(comparison["family"], comparison["shape"])
+        self._shape: str = comparison["shape"]
         self._methods: dict[str, Any] = comparison["methods"]
         self._models = {**comparison["references"], **self._methods}
         self._paired: dict[str, dict[str, Estimate]] = comparison["paired"]
@@ -38,16 +50,17 @@ class ComparisonTables:
 
     def effectiveness(self) -> ScoreTable:
         """Table 1: the methods as they are."""
-        title = "Table 1. Effectiveness: accuracy in percent, distance in points"
-        return self._scores(title, [name for name in self.order if not self._is_variant(name)], paper.effectiveness())
+        title = f"Table 1. Effectiveness: {self._units}"
+        shown = [name for name in self.order if not self._is_variant(name)]
+        return self._scores(title, shown, paper.effectiveness(self.setting))
 
     def ablation(self) -> ScoreTable | None:
         """Table 3: methods with other settings, beside ours and the baseline; None if there are none."""
         if not any(map(self._is_variant, self.order)):
             return None
         shown = [name for name in self.order if self._is_variant(name) or name in (OURS, BASELINE)]
-        title = "Table 3. Ablation: parts left out, or other settings; accuracy in percent, distance in points"
-        return self._scores(title, shown, paper.ablation())
+        title = f"Table 3. Ablation: parts left out, or other settings; {self._units}"
+        return self._scores(title, shown, paper.ablation(self.setting))
 
     def costs(self) -> ScoreTable:
         """Table 2."""
@@ -100,21 +113,35 @@ class ComparisonTables:
 
     def _scores(self, title: str, names: Sequence[str], published: PaperTable) -> ScoreTable:
         columns = {f"{DISTANCE}/{m}": Column("Distance to retrained", label, "", "") for m, label in DISTANCES.items()}
-        for metric, (split, asked) in {f"{s}/{a}": (s, a) for s in SPLITS for a in ASKED}.items():
+        for metric in self._metrics():
+            split, _, asked = metric.partition("/")
             asked_of = sizes(model["metrics"].get(metric) for model in self._models.values())
             columns[metric] = Column(SPLITS[split], ASKED[asked], *asked_of)
 
         def own(name: str) -> Cells:
             model = self._models[name]
             cells = {f"{DISTANCE}/{m}": self._percent(model[DISTANCE][m], self._why(name, m), 1) for m in DISTANCES}
-            metrics = [column for column in columns if column not in cells]
-            return cells | {m: self._percent(model["metrics"].get(m), self._why(name, m)) for m in metrics}
+            for metric in self._metrics():
+                shown = self._fraction if metric.endswith(ROUGE_L) else self._percent
+                cells[metric] = shown(model["metrics"].get(metric), self._why(name, metric))
+            return cells
 
         def printed(name: str) -> Cells:
-            found = published.row(name) or (paper.effectiveness().row(name) if name == BASELINE else {})
-            return {metric: Cell(f"{value:.1f}") for metric, value in found.items()}
+            found = published.row(name) or (paper.effectiveness(self.setting).row(name) if name == BASELINE else {})
+            return {m: Cell(f"{value:.3f}" if m.endswith(ROUGE_L) else f"{value:.1f}") for m, value in found.items()}
 
         return _table(title, columns, ("vanilla", "retrained", *names), own, self._role, printed)
+
+    @property
+    def _units(self) -> str:
+        units = "accuracy in percent, distance in points"
+        return f"{units}, ROUGE-L from 0 to 1" if any(m.endswith(ROUGE_L) for m in self._metrics()) else units
+
+    def _metrics(self) -> list[str]:
+        """The paper's columns and UNSEEN, split by split."""
+        own = [f"{split}/{asked}" for split in SPLITS for asked in UNSEEN[self._shape]]
+        shown = [*paper.columns(self._shape), *own]
+        return [metric for split in SPLITS for metric in shown if metric.startswith(f"{split}/")]
 
     def _relearning(self, sampling: str, percent: str, metric: str) -> ScoreTable:
         attacks = {name: model["relearning"][sampling][percent] for name, model in self._models.items()}
@@ -125,7 +152,7 @@ class ComparisonTables:
         columns |= {gap: Column("Gap (AG)", label, "", "") for gap, label in gaps.items()}
         if metric == FORGET_TRAINING_METRIC:
             columns |= {gap: Column("Gap on unused questions", label, "", "") for gap, label in unused.items()}
-        published = paper.relearning(metric)
+        published = paper.relearning(metric, self.setting)
 
         def own(name: str) -> Cells:
             attack = attacks[name]
@@ -149,6 +176,12 @@ class ComparisonTables:
         if estimate is None:
             return self._share(None, reason)
         return Cell(f"{100 * estimate['mean']:.1f}", _interval(estimate, f"{{:.{digits}f}}", "–", 100))
+
+    def _fraction(self, estimate: Estimate, reason: str | None) -> Cell:
+        """A mean of ROUGE-L as the paper prints it."""
+        if estimate is None:
+            return self._share(None, reason)
+        return Cell(f"{estimate['mean']:.3f}", _interval(estimate, "{:.2f}", "–"))
 
     def _gap(self, estimate: Estimate, reason: str | None) -> Cell:
         """A signed mean or paired difference in points."""

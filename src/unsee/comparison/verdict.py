@@ -2,12 +2,20 @@
 
 from typing import Any
 
+from unsee.comparison import paper
 from unsee.comparison.estimates import DISTANCE, LOSS
 from unsee.comparison.summary import GOLD, MATCHED_LOSS, OURS
 from unsee.report.checks import FORGET_METRIC, RETAIN_METRIC
 from unsee.report.wording import counted, points
 
 UNSURE = "neither surely closer nor farther"
+FAMILIES = {"llava": "LLaVA", "qwen2_vl": "Qwen2-VL"}
+
+
+def subject(comparison: dict[str, Any]) -> str:
+    """'Qwen2-VL on embedded-clear-0, in the shape of CLEAR'."""
+    family, benchmarks = comparison["family"], ", ".join(comparison["benchmarks"])
+    return f"{FAMILIES.get(family, family)} on {benchmarks}, in the shape of {paper.benchmark(comparison['shape'])}"
 
 
 def headline(comparison: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 `Mllm` is all that statistics, pruning, unlearning and evaluation know of a model; a new family is a new subclass.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ class Mlp:
     outgoing: nn.Linear
 
 
-class Mllm:
+class Mllm(ABC):
     """A multimodal LLM taken apart: M = tower V, projector P, LLM W, with v^e = P(V(v)).
 
     model_class, image_processor_class: transformers' own, as a model of the family is loaded.
@@ -59,18 +60,18 @@ class Mllm:
         return self.tokenizer.pad_token_id
 
     @property
+    @abstractmethod
     def image_tokens(self) -> int:
         """How many features one image has."""
-        raise NotImplementedError
 
+    @abstractmethod
     def save_processor(self, directory: Path) -> None:
         """Write tokenizer and image processor as plain transformers loads them."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def language_model(self) -> PreTrainedModel:
         """W, without its head."""
-        raise NotImplementedError
 
     @property
     def head(self) -> nn.Module:
@@ -78,19 +79,19 @@ class Mllm:
         return self.model.get_output_embeddings()
 
     @property
+    @abstractmethod
     def projector(self) -> nn.Module:
         """P."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def tower(self) -> PreTrainedModel:
         """V."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def tower_layers(self) -> Sequence[Any]:
         """The tower's layers that feed the projector, shallow to deep."""
-        raise NotImplementedError
 
     def tower_mlps(self, deepest: int | None = None) -> list[Mlp]:
         """The MLPs of the `deepest` layers among those that feed the projector (None: all).
@@ -111,21 +112,21 @@ class Mllm:
         mlps = [layer.mlp for layer in self.language_model.layers]
         return [Mlp(index, (mlp.gate_proj, mlp.up_proj), mlp.down_proj) for index, mlp in enumerate(mlps)]
 
+    @abstractmethod
     def embed(self, pixels: Tensor) -> Tensor:
         """What the first tower layer reads, [B, tokens, width], from pixels [B, 3, H, W]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def run_layers(self, hidden: Tensor, start: int, stop: int | None = None) -> Tensor:
         """Tower layers start..stop applied to [B, tokens, width]."""
-        raise NotImplementedError
 
     def patches(self, hidden: Tensor) -> Tensor:
         """The tokens of the last used tower layer's output that stand for image patches, [B, patches, width]."""
         return hidden
 
+    @abstractmethod
     def project(self, hidden: Tensor) -> Tensor:
         """Projector output [B, N, D] from the last used tower layer's output."""
-        raise NotImplementedError
 
     def features(self, pixels: Tensor) -> Tensor:
         """v^e = P(V(v)), [B, N, D], from pixels [B, 3, H, W]."""
@@ -135,9 +136,9 @@ class Mllm:
         """Preprocessed pixels, float32 [B, 3, H, W]."""
         return self.image_processor(images=list(images), return_tensors="pt")["pixel_values"]
 
+    @abstractmethod
     def image_inputs(self, pixels: Tensor) -> dict[str, Tensor]:
         """What transformers' own tower takes for images [B, 3, H, W]."""
-        raise NotImplementedError
 
     def model_inputs(self, ids: Tensor, pixels: Tensor | None) -> dict[str, Tensor]:
         """What transformers' own forward takes for rows [R, T] with their images [R, 3, H, W] (None: without)."""

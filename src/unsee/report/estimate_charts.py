@@ -71,10 +71,12 @@ def trace_chart(traces: Sequence[Trace], *, title: str, x_label: str, y_label: s
     points = [point for trace in traces for point in trace.points]
     xs, ys = _round([0.0, *(x for x, _ in points)]), _round([0.0, limit, *(y for _, y in points)])
     scale = Scale(xs[0], xs[-1], ys[-1], ys[0], square_root)
+    drawn = [(trace, [(scale.x(x), scale.y(y)) for x, y in trace.points]) for trace in reversed(traces)]
     parts = [
         *_axes(scale, xs, ys, x_label, y_label),
         _limit(scale, limit),
-        *(_trace(trace, [(scale.x(x), scale.y(y)) for x, y in trace.points]) for trace in reversed(traces)),
+        *(_line(trace.style, places) + _dots(trace.style, places) for trace, places in drawn),
+        *(_numbered(trace.number, trace.style, *places[-1]) for trace, places in drawn),
     ]
     return chart(f"{title}. {'; '.join(_in_words(trace, x_label, y_label) for trace in traces)}", parts)
 
@@ -180,10 +182,6 @@ def _cross(point: Point, scale: Scale) -> Markup:
 def _numbered(number: int, style: str, x: float, y: float) -> Markup:
     circle = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6.5"/>'
     return Markup(f'<g class="numbered {style}">{circle}{text(x, y + 3, str(number))}</g>')
-
-
-def _trace(trace: Trace, places: Sequence[tuple[float, float]]) -> Markup:
-    return _line(trace.style, places) + _dots(trace.style, places) + _numbered(trace.number, trace.style, *places[-1])
 
 
 def _line(style: str, places: Sequence[tuple[float, float]]) -> Markup:

@@ -74,7 +74,7 @@ def render(run: RunInputs, summary: dict[str, Any], verdict: Verdict) -> str:
         tiles=_tiles(tables, summary),
         forgotten_faces=evidence.faces(run.benchmark, run.request.forget),
         shown_groups=_shown_groups(run),
-        score_tables=_score_tables(tables),
+        score_tables=_score_tables(tables, captioned=run.benchmark.shape == "clear"),
         metric_tables=[tables.everything(split) for split in SPLITS],
         attack_charts=_attack_charts(run, tables),
         attack_rows=_attack_rows(tables, summary),
@@ -128,15 +128,22 @@ def _shown_groups(run: RunInputs) -> dict[str, list[evidence.Person]]:
     return {heading: evidence.people_asked(run, people) for heading, people in groups.items()}
 
 
-def _score_tables(tables: Tables) -> list[ScoreTable]:
+def _score_tables(tables: Tables, *, captioned: bool) -> list[ScoreTable]:
+    """`captioned`: in CLEAR's shape, where portraits and facts are told in sentences as well."""
     labels = {"vqa": "VQA", "qa": "QA"}
     six = [(f"{split}/{modality}/accuracy", label) for split in SPLITS for modality, label in labels.items()]
     harder = {"vqa/heldout_accuracy": "VQA, unseen photograph", "qa_with_face/accuracy": "QA beside a portrait"}
     other = [(f"{split}/{metric}", label) for split in SPLITS for metric, label in harder.items()]
-    return [
-        tables.scores("The six columns of the paper: photographs used in training (VQA), and by name (QA)", six),
+    told = {"vqa/rouge_l": "Caption", "vqa/heldout_rouge_l": "Caption, unseen photograph", "qa/rouge_l": "QA"}
+    sentences = [(f"{split}/{metric}", label) for split in SPLITS for metric, label in told.items()]
+    first = "Multiple choice" if captioned else "The six columns of the paper"
+    shown = [
+        tables.scores(f"{first}: photographs used in training (VQA), and by name (QA)", six),
         tables.scores("Photographs never used in training, and by name with the person’s portrait attached", other),
     ]
+    if captioned:
+        shown.append(tables.scores("ROUGE-L in percent: photographs described, and facts told by name (QA)", sentences))
+    return shown
 
 
 def _attack_charts(run: RunInputs, tables: Tables) -> list[AttackChart]:

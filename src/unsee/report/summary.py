@@ -10,6 +10,7 @@ import unsee
 from unsee.report.checks import gap_and_control
 from unsee.report.inputs import RunInputs
 from unsee.report.intervals import Difference, accuracy_difference
+from unsee.report.wording import points
 
 SCHEMA_VERSION = 1
 HEADROOM = 0.1
@@ -84,8 +85,8 @@ def judged_headroom(difference: Difference) -> dict[str, Any]:
 
 def _too_little(surely: float) -> str:
     return (
-        f"there was little to forget: vanilla's accuracy on their unseen photographs is only surely {surely:.2f} above "
-        f"the retrained model's, and more than {HEADROOM} is needed"
+        "there was little to forget: on their unseen photographs, vanilla's lead over the retrained model may be as "
+        f"small as {points(surely)}, and more than {points(HEADROOM)} are needed"
     )
 
 

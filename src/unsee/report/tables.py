@@ -122,10 +122,11 @@ class Tables:
         return Cell(f"{100 * value:+.1f}" if signed else f"{100 * value:.1f}")
 
     def _guess(self, metric: str) -> Cell:
-        split, modality, _ = metric.split("/")
+        split, modality, name = metric.split("/")
         if self._summary["models"]["unlearned"].get(metric) is None:
             return self.cell("unlearned", metric)
-        return self.percent_cell(chance(self._run, split, modality), "the questions have no options to guess among")
+        guessing = chance(self._run, split, modality) if name.endswith("accuracy") else None
+        return self.percent_cell(guessing, "the questions have no options to guess among")
 
     def _distance(self, metric: str) -> Cell:
         if not metric.startswith("forget/"):

@@ -52,10 +52,13 @@ def aligned(models: Sequence[Path], evaluations: Sequence[Path], relearnings: Se
 
 @dataclass(frozen=True)
 class _Found:
-    """A model's name and digest, its entry in seed.json and its answers."""
+    """A model's name and digest, what it is and was asked, the settings it was measured with, its entry in seed.json
+    and its answers."""
 
     name: str
     model_digest: str
+    subject: dict[str, str]
+    measured_with: dict[str, Any]
     entry: dict[str, Any]
     answers: pa.Table
 
@@ -71,23 +74,24 @@ def run(
 
     Raises:
         UserError: an incomplete or damaged artifact, artifacts of different models where one is expected, a name that
-            is given twice, or models that were not asked the same questions.
+            is given twice, or models that were not asked the same questions or not measured with the same settings.
     """
     known = {name: _reference(name, references[name]) for name in REFERENCES}
     found = [_method(method) for method in methods]
     _require_own_names([*known.values(), *found])
     for other in (known["retrained"], *found):
         _require_same_questions(known["vanilla"], other)
-        _require_same_attacks(known["vanilla"], other)
+        _require_same_measures(known["vanilla"], other)
     gathered = Seed(
         seed,
+        subject=known["vanilla"].subject,
         references={name: each.entry for name, each in known.items()},
         methods={each.name: each.entry for each in found},
         answers=pa.concat_tables([each.answers for each in (*known.values(), *found)]),
     )
     with artifact.create(out, "comparison-seed", {"seed": seed, "methods": [each.name for each in found]}):
-        told = {"seed": seed, "references": gathered.references, "methods": gathered.methods}
-        artifact.write_json(out / "seed.json", told)
+        told = {"subject": gathered.subject, "references": gathered.references, "methods": gathered.methods}
+        artifact.write_json(out / "seed.json", {"seed": seed, **told})
         pq.write_table(gathered.answers, out / "answers.parquet")
     shown = _shown(gathered)
     tracker.log_params({"seed": seed, "methods": ", ".join(gathered.methods)})
@@ -132,7 +136,9 @@ def _measured(paths: Reference) -> _Found:
     }
     answers = pq.read_table(paths.evaluation / "predictions.parquet", columns=list(ANSWER_COLUMNS))
     named = answers.append_column("name", pa.array([name] * len(answers), pa.string()))
-    return _Found(name, digest, entry, named)
+    settings = {"evaluation": evaluated["settings"], "relearn": attacked["settings"]}
+    told = {f"{section}.{key}": value for section, values in settings.items() for key, value in values.items()}
+    return _Found(name, digest, evaluated["subject"], told, entry, named)
 
 
 def _require_own_names(models: Sequence[_Found]) -> None:
@@ -150,16 +156,13 @@ def _require_same_questions(first: _Found, other: _Found) -> None:
         )
 
 
-def _require_same_attacks(first: _Found, other: _Found) -> None:
-    """What an attack wins back is judged by the same attack on the references."""
-    budgets, others = (
-        {(sampling, percent) for sampling, percents in each.entry["relearning"].items() for percent in percents}
-        for each in (first, other)
-    )
-    if budgets != others:
+def _require_same_measures(first: _Found, other: _Found) -> None:
+    """Scores and what an attack wins back are judged by those of the references."""
+    ours, theirs = first.measured_with, other.measured_with
+    if changed := sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)):
         raise UserError(
-            f"{other.name} was not attacked with the same portraits as {first.name}; "
-            "attack all models of a seed with the same relearn.percents and relearn.samplings"
+            f"{other.name} was not evaluated and attacked with the settings of {first.name} ({', '.join(changed)}); "
+            "give all models of a seed the same"
         )
 
 

@@ -43,7 +43,8 @@ def run(
     mllm = open_model(model, base, settings.threads)
     examiner = Examiner(mllm, ImageBank(mllm, data), settings.batch_images, settings.choice)
     digest = artifact.read(model, "model", verify=False).digest
-    facts = {"model": name, "model_digest": digest, "settings": settings.model_dump()}
+    subject = {"family": mllm.model.config.model_type, "shape": data.shape, "benchmark": data.name}
+    facts = {"model": name, "model_digest": digest, "settings": settings.model_dump(), "subject": subject}
     with artifact.create(out, "evaluation", facts):
         predictions = examine(examiner, examination(data, request), request, generate=settings.generate)
         metrics = compute_metrics(predictions, settings.bootstrap, settings.seed)
