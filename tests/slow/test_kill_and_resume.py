@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 
 from unsee.steps import resolve_settings
 from unsee.storage import artifact
+from unsee.storage.store import FileStore
 from unsee.training import Checkpoints
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -85,7 +86,7 @@ class Place:
     def start(self, step: Step) -> subprocess.Popen[str]:
         untracked = {name: v for name, v in os.environ.items() if not name.startswith(("MLFLOW_", "KFP_", "UNSEE_"))}
         variables = {
-            "UNSEE_CHECKPOINTS": str(self.checkpoints),
+            "UNSEE_CHECKPOINTS": self.checkpoints.as_uri(),
             "UNSEE_CHECKPOINT_SECONDS": "0",
             "MLFLOW_TRACKING_URI": f"sqlite:///{self.directory / 'mlflow.db'}",
         }
@@ -241,7 +242,7 @@ def mark_losses(place: Place) -> int:
     """Replace all recorded losses by an impossible one; returns how many steps the checkpoints hold."""
     steps = 0
     for file in place.checkpoints.glob("*.safetensors"):
-        saved = Checkpoints(file)
+        saved = Checkpoints(FileStore(place.checkpoints), file.name)
         tensors, state = saved.load()
         curve = [{**dict.fromkeys(point, IMPOSSIBLE_LOSS), "step": point["step"]} for point in state["curve"]]
         saved.save(tensors, {"curve": curve})
