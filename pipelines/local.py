@@ -124,10 +124,10 @@ def run(job: Job, out: Path, servers: Mapping[str, str] | None = None) -> Outcom
         StepError: a step failed for another reason.
     """
     place = Workplace(out.resolve())
-    _make_room(place)
     with _environment(**servers or {}):
         if root := os.environ.get(STORE):
             preflight(root)
+        _make_room(place)
         ours = {"MLFLOW_TRACKING_URI": place.tracking_uri, CHECKPOINTS: place.checkpoints}
         with _environment(**ours, **_terminal()):
             return _tracked_run(job, place)

@@ -87,6 +87,6 @@ def test_a_manifest_that_lists_files_elsewhere_is_refused(rows, remade, tmp_path
     manifest = json.loads((directory / artifact.MANIFEST).read_text())
     manifest["files"][name] = artifact.file_digest(directory / name)
     (directory / artifact.MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match=f"manifest.json is not a manifest .*files outside the directory: {name}"):
+    with pytest.raises(UserError, match=f"manifest.json is not a manifest .*files outside the directory: '{name}'"):
         prepare_benchmark.run(str(directory), tmp_path / "copy", NoTracker())
     assert not (tmp_path / "copy").exists()

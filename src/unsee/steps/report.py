@@ -70,10 +70,9 @@ def run(
         artifact.write_bytes(out / "report.html", page.render(inputs, summary, verdict).encode())
     shown = headline_metrics(summary)
     tracker.log_metrics(shown)
-    told = {name: summary[name] for name in ("method", "seed")}
-    people = {"forget_people": len(inputs.request.forget)}
-    files = [out / "summary.json", out / "report.html"]
-    log_to_parent(final_metrics(summary), {**inputs.settings, **told, **people}, files)
+    told = {"method": summary["method"], "seed": summary["seed"], "forget_people": len(inputs.request.forget)}
+    parameters = {**told, "benchmark_digest": inputs.benchmark_digest, **inputs.settings}
+    log_to_parent(final_metrics(summary), parameters, [out / "summary.json", out / "report.html"])
     _log_people(inputs, published(benchmark, "benchmark", benchmark_uri))
     for name, path in evaluations.items():
         log_to_parent({}, artifacts=[path / "predictions.parquet"], folder=f"evaluation/{name}")
