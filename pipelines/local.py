@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -34,6 +34,8 @@ from unsee_pipelines.transcript import Transcript, everything_into
 RESULTS = (
     "summary.json",
     "registration.json",
+    "answers.json",
+    "answers.html",
     "comparison.json",
     "comparison.csv",
     "search.json",
@@ -50,7 +52,8 @@ class Job:
     """A DAG with its arguments, as `unsee` runs it.
 
     parameters: what its runs are told apart by in MLflow. published: which artifacts a person wants in the output
-    directory: their kind by the end of their path. steps: how many will run, where the DAG has loops.
+    directory, if the run makes them: their kind by the end of their path. steps: how many will run, where the DAG has
+    loops. variables: of the steps' environment.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Job:
     parameters: Mapping[str, Any]
     published: Mapping[str, str]
     steps: int | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,8 @@ def run(job: Job, out: Path) -> Outcome:
     """
     place = Workplace(out.resolve())
     _make_room(place)
-    with _environment(MLFLOW_TRACKING_URI=place.tracking_uri, UNSEE_CHECKPOINTS=str(place.checkpoints), **_terminal()):
+    ours = {"MLFLOW_TRACKING_URI": place.tracking_uri, "UNSEE_CHECKPOINTS": str(place.checkpoints), **_terminal()}
+    with _environment(**ours, **job.variables):
         return _tracked_run(job, place)
 
 
@@ -271,8 +276,8 @@ def _reason(transcript: Transcript, log: Path) -> Exception:
 def _publish(published: Mapping[str, str], root: Path, out: Path) -> None:
     """Copy what a person wants into `out`, each file whole or not at all."""
     for end, kind in published.items():
-        (directory,) = root.glob(f"*/{end}")
-        for name in artifact.read(directory, kind).files:
-            temporary = out / f".{name}.{os.getpid()}"
-            shutil.copyfile(directory / name, temporary)
-            temporary.replace(out / name)
+        for directory in root.glob(f"*/{end}"):
+            for name in artifact.read(directory, kind).files:
+                temporary = out / f".{name}.{os.getpid()}"
+                shutil.copyfile(directory / name, temporary)
+                temporary.replace(out / name)

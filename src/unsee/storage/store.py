@@ -13,8 +13,9 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from unsee.errors import UserError
-from unsee.storage.artifact import is_inside, write_bytes
+from unsee.storage.artifact import is_inside
 
+STORE = "UNSEE_STORE"
 # On few cores, threads wait for each other rather than for the network.
 CONNECTIONS = min(10, 2 * (os.cpu_count() or 1))
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -105,13 +106,12 @@ class FileStore:
             raise Missing(f"{self.uri}/{name}") from None
 
     def write(self, name: str, data: bytes) -> None:
-        write_bytes(self._path(name), data)
+        with self._holding(name, data) as temporary:
+            temporary.replace(self._path(name))
 
     def create(self, name: str, data: bytes) -> bool:
-        with self._temporary(name) as temporary:
-            write_bytes(temporary, data)
-            with suppress(FileExistsError):
-                self._path(name).hardlink_to(temporary)
+        with self._holding(name, data) as temporary, suppress(FileExistsError):
+            self._path(name).hardlink_to(temporary)
         return self.read(name) == data
 
     def delete(self, name: str) -> None:
@@ -124,9 +124,15 @@ class FileStore:
         return self.directory / require_inside(name)
 
     @contextmanager
-    def _temporary(self, name: str) -> Iterator[Path]:
+    def _holding(self, name: str, data: bytes) -> Iterator[Path]:
+        """A temporary file beside the object's, with these bytes on the disk; a listing leaves it out."""
         path = _temporary(self._path(name))
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            with path.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
             yield path
         finally:
             path.unlink(missing_ok=True)
