@@ -103,6 +103,6 @@ def continual(
                     answered = answer_requests(
                         retrained=retrained, retrained_evaluation=scored.outputs["evaluation"], **judged
                     )
-                    light(answered, cached=False)
+                    light(answered.set_display_name("answer-requests"), cached=False)
                 with dsl.Else(name="without-reference"):
-                    light(answer_requests(**judged), cached=False)
+                    light(answer_requests(**judged).set_display_name("answer-requests"), cached=False)

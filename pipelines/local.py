@@ -245,15 +245,19 @@ def _for_local_engine(spec: PipelineSpec) -> PipelineSpec:
     """A copy without retries: on one machine, nothing that makes a step fail passes by waiting for it.
 
     KFP's local engine takes every input of a loop whose name ends in -loop-item for the loop's own item, that of a
-    loop around it too: items get names of another kind.
+    loop around it too: items get names of another kind. And in conditions it finds a step's output only by a name that
+    tells step and output apart.
     """
     renamed = json_format.MessageToJson(spec).replace("-loop-item", "-item")
     copy = json_format.Parse(renamed, PipelineSpec())
-    for component in copy.components.values():
-        for task in component.dag.tasks.values():
+    for dag in (copy.root.dag, *(component.dag for component in copy.components.values())):
+        for task in dag.tasks.values():
             task.ClearField("retry_policy")
-    for task in copy.root.dag.tasks.values():
-        task.ClearField("retry_policy")
+            for name, parameter in task.inputs.parameters.items():
+                if made := parameter.task_output_parameter.producer_task:
+                    found = f"pipelinechannel--{made}--{parameter.task_output_parameter.output_parameter_key}"
+                    policy = task.trigger_policy
+                    policy.condition = policy.condition.replace(f"['{name}']", f"['{found}']")
     return copy
 
 

@@ -72,6 +72,7 @@ def certify(
         "requests": [request.model_dump(mode="json") for request in requests],
         "missing": list(missing),
         "people": people_measured(run, people),
+        "reference": "retrained" in run.evaluations,
         "guessing": chance(run, "forget", "vqa"),
         **common,
     }

@@ -83,7 +83,7 @@ def _everybody(run: RunInputs, summary: dict[str, Any], view: str) -> Check:
     metric, guessing = VIEWS[view], chance(run, "forget", "vqa")
     found = answers(run.evaluations["unlearned"].predictions, view)
     measured = run.evaluations["unlearned"].metrics.get(metric)
-    what = f"{SHOWN[view]} of the forgotten are answered as by"
+    what = f"{SHOWN[view]}: answers about the forgotten are as by"
     if not found or measured is None or measured.value is None or guessing is None:
         return Check(metric, f"{what} guessing", FORGET_LIMIT, reason="no such question was asked")
     never = value_of(summary, "retrained", metric) or 0.0
