@@ -94,7 +94,7 @@ def run(
     together = [DeletionRequest.model_validate(each["request"]) for each in asked.values()]
     overview = certificate.certify(inputs, common, together, inputs.request.forget)
     with artifact.create(out, "answers", {"outcome": outcome, "requests": list(asked)}):
-        artifact.write_json(out / "answers.json", {**overview, "certificates": addresses})
+        artifact.write_json(out / "answers.json", {**overview, "certificates": addresses, "metrics": summary["models"]})
         artifact.write_bytes(out / "answers.html", certificate.page(overview).encode())
     shown = {**final_metrics(summary), "honoured_requests": 0.0 if reasons else float(len(asked))}
     tracker.log_params({"outcome": outcome, "reasons": reasons})
