@@ -19,8 +19,10 @@ def finish(
     from unsee.requests.inbox import store_root
     from unsee.tracking.mlflow import finish_parent, parent_run_id
 
-    if requests:
-        turn.end(store_root(), turn.this_run())
-    run_id = parent_run_id()
-    if run_id is not None:
-        finish_parent(run_id, succeeded=status.state == "SUCCEEDED")
+    try:
+        if requests:
+            turn.end(store_root(), turn.this_run())
+    finally:
+        run_id = parent_run_id()
+        if run_id is not None:
+            finish_parent(run_id, succeeded=status.state == "SUCCEEDED")
