@@ -62,8 +62,8 @@ def continual(
         method: Unlearning method.
         overrides: Settings to change, a JSON list such as ["unlearn.beta=0.3", "prune.threshold.fraction=0.1"].
         config: Settings to change, as YAML text of the preset's shape; overrides win over it.
-        benchmark: Benchmark directory; empty: generate the embedded benchmark.
-        benchmark_digest: Digest of that directory's manifest; a changed one makes the run start anew.
+        benchmark: Benchmark, a directory or an address (s3://…); empty: generate the embedded benchmark.
+        benchmark_digest: Digest of the manifest of a benchmark directory; a changed one makes the run start anew.
         reference: Whether to build a model that never saw these people, to measure against; it takes a training.
         retry: Whether to take on requests that were not honoured, even if there are no others.
         seed: Seed of everything random.

@@ -1,6 +1,6 @@
 """What `unsee run`, `requests answer`, `compare`, `sweep`, `frontier` and `search` ask for, checked, as local jobs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -87,11 +87,10 @@ def unlearn_job(request: Request, method: str, seed: int) -> Job:
     )
 
 
-def continual_job(request: Request, method: str, seed: int, variables: Mapping[str, str], **options: bool) -> Job:
-    """Unlearn what is asked for in a store.
+def continual_job(request: Request, method: str, seed: int, **options: bool) -> Job:
+    """Unlearn what is asked for in the store that UNSEE_STORE names, as the run that KFP_RUN_ID names.
 
     Args:
-        variables: UNSEE_STORE, and the run's id as KFP_RUN_ID.
         options: `reference` and `retry` of the DAG.
     """
     settings = request.settings(method, seed)
@@ -102,7 +101,6 @@ def continual_job(request: Request, method: str, seed: int, variables: Mapping[s
         arguments=arguments,
         parameters=_parameters(arguments, settings),
         published={"answer-requests*/answers": "answers"},
-        variables=variables,
     )
 
 
@@ -204,10 +202,10 @@ def _identity(settings: Settings) -> str:
 
 def _parameters(arguments: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """What pipeline runs are told apart by in MLflow."""
-    told = ("method", "seed", "forget", "benchmark_digest", "code_digest")
     source = arguments["benchmark"]
+    told = ("method", "seed", "forget", "benchmark_digest", "code_digest")
+    given = {**{name: arguments[name] for name in told if name in arguments}, "benchmark_source": source}
     return {
+        **{name: value for name, value in given.items() if value not in ("", [])},
         **settings.model_dump(exclude={"benchmark"} if source else None),
-        **{name: arguments[name] for name in told if name in arguments},
-        "benchmark_source": source,
     }

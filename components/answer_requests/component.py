@@ -49,10 +49,10 @@ def answer_requests(
     """
     import shutil
 
-    from unsee.requests.inbox import store_root
     from unsee.requests.turn import this_run
     from unsee.steps import answer_requests
     from unsee.steps.component import paths, running
+    from unsee.storage.transfer import store_root
 
     inputs: dict = paths(batch=batch, benchmark=benchmark, statistics=statistics, pruning=pruning, out=answers)
     built = {"retrained": retrained} if retrained else {}

@@ -18,10 +18,10 @@ def claim_requests(
         Output: How many requests this run has taken on and not answered.
         metrics: The same.
     """
-    from unsee.requests.inbox import store_root
     from unsee.requests.turn import this_run
     from unsee.steps import claim_requests
     from unsee.steps.component import running
+    from unsee.storage.transfer import store_root
 
     with running("claim-requests", metrics) as step:
         claimed = claim_requests.run(store_root(), this_run(), retry=retry)

@@ -9,20 +9,18 @@ def finish(
     status: PipelineTaskFinalStatus,
     requests: bool = False,
 ):
-    """Close the MLflow parent run as the pipeline ended: FINISHED only when every step succeeded.
+    """Close the MLflow run of the pipeline run as that ended, unless KFP's MLflow plugin does it.
 
     Args:
         status: How the pipeline ended, filled in by KFP.
         requests: Whether the run may have claimed deletion requests: those that it did not answer are open again.
     """
     from unsee.requests import turn
-    from unsee.requests.inbox import store_root
-    from unsee.tracking.mlflow import finish_parent, parent_run_id
+    from unsee.storage.transfer import store_root
+    from unsee.tracking.mlflow import finish_tagged_parent
 
     try:
         if requests:
             turn.end(store_root(), turn.this_run())
     finally:
-        run_id = parent_run_id()
-        if run_id is not None:
-            finish_parent(run_id, succeeded=status.state == "SUCCEEDED")
+        finish_tagged_parent(succeeded=status.state == "SUCCEEDED")

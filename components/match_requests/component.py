@@ -23,10 +23,10 @@ def match_requests(
         forget: Ids of everybody to be forgotten: the people of these requests and of all earlier ones.
         people: How many they are; 0 if the claimed requests are about nobody.
     """
-    from unsee.requests.inbox import store_root
     from unsee.requests.turn import this_run
     from unsee.steps import match_requests
     from unsee.steps.component import paths, running
+    from unsee.storage.transfer import store_root
 
     with running("match-requests", metrics) as step:
         inputs = paths(benchmark=benchmark, out=batch)

@@ -57,5 +57,6 @@ def report(
     attacks = {"vanilla": vanilla_relearning, "retrained": retrained_relearning, "unlearned": unlearned_relearning}
     measured: dict = {"evaluations": component.paths(**scores), "relearning": component.paths(**attacks)}
     with component.running("report", metrics) as step:
-        step.show(report.run(**inputs, **measured, forget=forget, settings=settings, tracker=step.tracker))
+        told: dict = {"forget": forget, "settings": settings, "benchmark_uri": benchmark.uri}
+        step.show(report.run(**inputs, **measured, **told, tracker=step.tracker))
         shutil.copyfile(f"{summary.path}/report.html", page.path)

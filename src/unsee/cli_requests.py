@@ -14,7 +14,7 @@ from unsee.errors import UserError
 from unsee.requests import inbox, turn
 from unsee.requests.journal import Journal
 from unsee.storage import artifact
-from unsee.storage.store import STORE
+from unsee.storage.transfer import STORE
 
 app = typer.Typer(no_args_is_help=True, help="Deletion requests: who asked to be forgotten, and what became of it.")
 
@@ -110,10 +110,9 @@ def answer(
     from unsee_pipelines import local
 
     run = f"{out.resolve().name}-{uuid.uuid4().hex[:8]}"
-    variables = {STORE: store, turn.RUN: run}
-    job = jobs.continual_job(request, method, seed, variables, reference=reference, retry=retry)
+    job = jobs.continual_job(request, method, seed, reference=reference, retry=retry)
     try:
-        local.run(job, out)
+        local.run(job, out, {STORE: store, turn.RUN: run})
     finally:
         turn.end(store, run, by="unsee requests answer")
     found = turn.Turn.of(Journal(store).read())

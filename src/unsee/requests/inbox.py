@@ -1,7 +1,6 @@
 """The inbox: a JSON file per deletion request, `requests/inbox/<request_id>.json`, put there once and never changed."""
 
 import hashlib
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated
@@ -9,7 +8,7 @@ from typing import Annotated
 from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
 
 from unsee.errors import UserError
-from unsee.storage.store import CONNECTIONS, STORE, Store, open_store
+from unsee.storage.store import CONNECTIONS, Store, open_store
 
 ENDING = ".json"
 RequestId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -45,17 +44,6 @@ class Received:
     digest: str
     request: DeletionRequest | None
     problem: str = ""
-
-
-def store_root() -> str:
-    """The store that UNSEE_STORE names.
-
-    Raises:
-        UserError: it names none.
-    """
-    if not (root := os.environ.get(STORE)):
-        raise UserError(f"{STORE} is not set; set it to the store of the requests, s3://bucket/prefix")
-    return root
 
 
 def inbox(root: str) -> Store:

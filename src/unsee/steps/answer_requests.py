@@ -99,7 +99,9 @@ def run(
     shown = {**final_metrics(summary), "honoured_requests": 0.0 if reasons else float(len(asked))}
     tracker.log_params({"outcome": outcome, "reasons": reasons})
     tracker.log_metrics(shown)
-    log_to_parent(shown, inputs.settings, [out / "answers.json", out / "answers.html"])
+    told = {"method": summary["method"], "seed": summary["seed"], "forget_people": len(inputs.request.forget)}
+    parameters = {**told, "benchmark_digest": inputs.benchmark_digest, **inputs.settings}
+    log_to_parent(shown, parameters, [out / "answers.json", out / "answers.html"])
     return shown
 
 

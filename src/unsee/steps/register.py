@@ -10,17 +10,16 @@ UNSEE_STORE names (s3://bucket/prefix), if it is set.
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from unsee.storage import artifact
-from unsee.storage.store import STORE
-from unsee.storage.transfer import upload
+from unsee.storage.transfer import published
 from unsee.tracking import Tracker
-from unsee.tracking.mlflow import is_configured, parent_run_id, register_version
+from unsee.tracking.mlflow import is_configured, parent_run_id
+from unsee.tracking.registry import register_version
 
 UNTRACKED = "no MLflow store is configured; set MLFLOW_TRACKING_URI to have the models registered"
 
@@ -82,7 +81,7 @@ def register_models(
         Name, version, source, aliases, uri (`models:/name/version`) and sha256 of each.
     """
     name, run_id, tags = f"unsee-{preset}", parent_run_id(), _tags(preset, facts)
-    sources = {model: _source(directory, uri) for model, (directory, uri) in places.items()}
+    sources = {model: published(directory, "model", uri) for model, (directory, uri) in places.items()}
     digests = {m: artifact.read(directory, "model", verify=False).digest for m, (directory, _) in places.items()}
     base = json.loads((places["unlearned"][0] / "delta.json").read_text())["base"]
     before = register_version(
@@ -120,11 +119,3 @@ def _unlearned_tags(summary: Mapping[str, Any]) -> dict[str, str]:
         "forget_people": str(len(summary["forget"])),
         "verdict": summary["verdict"]["status"],
     }
-
-
-def _source(directory: Path, uri: str) -> Path | str:
-    """Where the files stay: where KFP put them, if that is no local path, else in $UNSEE_STORE, else where they are."""
-    if "://" in uri and not uri.startswith("file://"):
-        return uri
-    root = os.environ.get(STORE)
-    return upload(directory, "model", root) if root else directory

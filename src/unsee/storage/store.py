@@ -7,7 +7,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
@@ -15,7 +15,6 @@ from urllib.parse import unquote, urlsplit
 from unsee.errors import UserError
 from unsee.storage.artifact import is_inside
 
-STORE = "UNSEE_STORE"
 # On few cores, threads wait for each other rather than for the network.
 CONNECTIONS = min(10, 2 * (os.cpu_count() or 1))
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -56,6 +55,12 @@ class Store(Protocol):
 
     def delete(self, name: str) -> None:
         """Delete an object, if there is one."""
+
+    def writing(self, name: str) -> AbstractContextManager[Path]:
+        """A file to fill inside the block, which creates or replaces the object unless an exception leaves it."""
+
+    def reading(self, name: str) -> AbstractContextManager[Path]:
+        """A file that holds the object for as long as the block lasts; raises Missing."""
 
     def parts(self, name: str, size: int, part: int) -> Parts:
         """An object of `size` bytes to be sent in parts of `part` bytes, the last one shorter.
@@ -106,16 +111,32 @@ class FileStore:
             raise Missing(f"{self.uri}/{name}") from None
 
     def write(self, name: str, data: bytes) -> None:
-        with self._holding(name, data) as temporary:
-            temporary.replace(self._path(name))
+        with self.writing(name) as temporary:
+            temporary.write_bytes(data)
 
     def create(self, name: str, data: bytes) -> bool:
-        with self._holding(name, data) as temporary, suppress(FileExistsError):
+        with self._temporary(name) as temporary, suppress(FileExistsError):
+            temporary.write_bytes(data)
+            _sync(temporary)
             self._path(name).hardlink_to(temporary)
         return self.read(name) == data
 
     def delete(self, name: str) -> None:
         self._path(name).unlink(missing_ok=True)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        with self._temporary(name) as temporary:
+            yield temporary
+            _sync(temporary)
+            temporary.replace(self._path(name))
+
+    @contextmanager
+    def reading(self, name: str) -> Iterator[Path]:
+        try:
+            yield self._path(name)
+        except FileNotFoundError:
+            raise Missing(f"{self.uri}/{name}") from None
 
     def parts(self, name: str, size: int, part: int) -> Parts:
         return _FileParts(self._path(name), part)
@@ -124,15 +145,11 @@ class FileStore:
         return self.directory / require_inside(name)
 
     @contextmanager
-    def _holding(self, name: str, data: bytes) -> Iterator[Path]:
-        """A temporary file beside the object's, with these bytes on the disk; a listing leaves it out."""
+    def _temporary(self, name: str) -> Iterator[Path]:
+        """A file beside the object's, of this writer alone; a listing leaves it out."""
         path = _temporary(self._path(name))
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with path.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
             yield path
         finally:
             path.unlink(missing_ok=True)
@@ -153,6 +170,12 @@ class _FileParts:
 
     def finish(self) -> None:
         self.temporary.replace(self.path)
+
+
+def _sync(path: Path) -> None:
+    """Have the disk hold what the file does."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _temporary(path: Path) -> Path:
