@@ -89,8 +89,8 @@ def test_finish_runs_however_the_others_end_and_ends_the_turn(dags):
 
 def test_every_model_starts_from_vanilla_and_everybody_who_asked(steps):
     for name in ("unlearn", "evaluate", "evaluate-2", "collect-statistics"):
-        given = steps[name]["inputs"]["parameters"]["forget"]["taskOutputParameter"]
-        assert (given["producerTask"], given["outputParameterKey"]) == ("match-requests", "forget")
+        given = steps[name]["inputs"]["parameters"]["forget"]
+        assert given == {"componentInputParameter": "pipelinechannel--match-requests-forget"}
     vanilla = steps["unlearn"]["inputs"]["artifacts"]["vanilla"]["taskOutputArtifact"]
     assert (vanilla["producerTask"], steps["unlearn"]["inputs"]["artifacts"].get("retrained")) == (
         "build-vanilla",

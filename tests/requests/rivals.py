@@ -11,7 +11,7 @@ from unsee.requests.journal import Ended, Journal
 
 
 def at_once(rivals: int, act: Callable[[str, str], Any], root: str) -> list[Any]:
-    """What act(root, name) returns in each of these processes, "run-0", "run-1", …, in their order."""
+    """What act(root, name) returns or raises in each of these processes, "run-0", "run-1", …, in their order."""
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(rivals), context.SimpleQueue()
     processes = [
@@ -28,7 +28,11 @@ def at_once(rivals: int, act: Callable[[str, str], Any], root: str) -> list[Any]
 
 def _act(act: Callable[[str, str], Any], root: str, number: int, barrier: Barrier, results: Any) -> None:
     barrier.wait()
-    results.put((number, act(root, f"run-{number}")))
+    try:
+        found = act(root, f"run-{number}")
+    except Exception as error:
+        found = repr(error)
+    results.put((number, found))
 
 
 def claims(root: str, run: str) -> list[dict[str, str] | None]:

@@ -29,7 +29,7 @@ def test_records_come_back_in_their_order_each_with_the_sha256_of_the_one_before
 
 
 def test_writers_at_once_do_not_fork_it(root):
-    at_once(4, appends, root)
+    assert at_once(4, appends, root) == [None] * 4
     written = [record.event.run for record in Journal(root).read()]
     assert len(written) == len(set(written)) == 20
     for number in range(4):
