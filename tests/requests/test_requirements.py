@@ -58,7 +58,7 @@ def test_where_a_model_that_never_saw_them_answers_better_than_guessing_it_is_th
 
 
 def test_so_few_facts_that_luck_gives_them_all_are_no_measurement(tmp_path, monkeypatch):
-    monkeypatch.delitem(made_run.ATTRIBUTES, next(iter(made_run.ATTRIBUTES)))
+    monkeypatch.setattr(made_run, "ATTRIBUTES", dict(list(made_run.ATTRIBUTES.items())[:2]))
     checks, reasons = checked(tmp_path, sizes={"forget": 1, "retain": 9})
     assert checks["forget/vqa/heldout_accuracy"].passed is None
     assert "Whether they are still recognised was not measured" in reasons

@@ -54,7 +54,8 @@ def run(
     Raises:
         UserError: an incomplete artifact, or a store that takes none of the sources.
     """
-    artifact.read(summary, "report")
+    for path, kind in ((summary, "report"), (vanilla, "model"), (unlearned, "model")):
+        artifact.read(path, kind, verify=kind != "model")
     facts = json.loads((summary / "summary.json").read_text())
     with artifact.create(out, "registration", {"preset": preset}):
         if not is_configured():
