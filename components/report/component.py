@@ -52,11 +52,10 @@ def report(
     from unsee.steps import component, report
 
     inputs: dict = component.paths(benchmark=benchmark, vanilla=vanilla, retrained=retrained, unlearned=unlearned)
-    inputs |= component.paths(statistics=statistics, pruning=pruning, out=summary)
+    inputs |= {**component.paths(statistics=statistics, pruning=pruning, out=summary), "benchmark_uri": benchmark.uri}
     scores = {"vanilla": vanilla_evaluation, "retrained": retrained_evaluation, "unlearned": unlearned_evaluation}
     attacks = {"vanilla": vanilla_relearning, "retrained": retrained_relearning, "unlearned": unlearned_relearning}
     measured: dict = {"evaluations": component.paths(**scores), "relearning": component.paths(**attacks)}
     with component.running("report", metrics) as step:
-        told: dict = {"forget": forget, "settings": settings, "benchmark_uri": benchmark.uri}
-        step.show(report.run(**inputs, **measured, **told, tracker=step.tracker))
+        step.show(report.run(**inputs, **measured, forget=forget, settings=settings, tracker=step.tracker))
         shutil.copyfile(f"{summary.path}/report.html", page.path)

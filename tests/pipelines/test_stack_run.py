@@ -21,6 +21,8 @@ from unsee.storage.store import open_store
 from unsee.storage.transfer import download
 from unsee.tracking import NoTracker
 
+pytestmark = pytest.mark.timeout(1800)
+
 ASSIGNMENTS = [part for setting in REDUCED for part in ("--set", setting)]
 
 

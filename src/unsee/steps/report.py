@@ -50,7 +50,8 @@ def run(
         The headline metrics: the paper's six columns, unseen photographs, distance, headroom and relearning gaps.
 
     Raises:
-        UserError: an incomplete or damaged artifact.
+        UserError: an incomplete or damaged artifact, or a store that cannot be used.
+        Failed: a store that kept failing.
     """
     models = {"vanilla": vanilla, "retrained": retrained, "unlearned": unlearned}
     inputs = read_inputs(
