@@ -8,10 +8,11 @@ from kfp.dsl.graph_component import GraphComponent
 from unsee.errors import UserError
 from unsee_components import IMAGE
 from unsee_pipelines.compare import comparison
+from unsee_pipelines.continual import continual
 from unsee_pipelines.unlearn import unlearning
 
 COMPILED = Path(__file__).parent / "compiled"
-PIPELINES: dict[str, GraphComponent] = {"unlearn": unlearning, "compare": comparison}
+PIPELINES: dict[str, GraphComponent] = {"unlearn": unlearning, "compare": comparison, "continual": continual}
 
 
 def compile_all(out: Path = COMPILED, image: str = IMAGE) -> list[Path]:

@@ -1,4 +1,4 @@
-"""What `unsee run`, `compare`, `sweep`, `frontier` and `search` ask for, checked, as jobs for the local engine."""
+"""What `unsee run`, `requests answer`, `compare`, `sweep`, `frontier` and `search` ask for, checked, as local jobs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +14,7 @@ from unsee.settings import EMBEDDED, OWN_SECTIONS, TRIED, Settings, load_setting
 from unsee.storage import artifact
 from unsee.unlearning.method import names as method_names
 from unsee_pipelines.compare import comparison
+from unsee_pipelines.continual import continual
 from unsee_pipelines.local import Job
 from unsee_pipelines.unlearn import unlearning
 
@@ -48,25 +49,27 @@ class Request:
         )
 
     def arguments(self, settings: Settings) -> dict[str, Any]:
-        """The arguments that all DAGs have.
+        """The arguments of the DAGs that forget whom they are told to.
 
         Raises:
             UserError: damaged benchmark, or people who are not in it or cannot be forgotten.
         """
+        data = embedded.outline(settings.benchmark) if self.benchmark is None else schema.load(self.benchmark.resolve())
+        schema.ForgetRequest.resolve(data, self.forget)
+        return {**self.common_arguments(settings), "forget": list(self.forget)}
+
+    def common_arguments(self, settings: Settings) -> dict[str, Any]:
+        """The arguments that all DAGs have. Raises UserError if the benchmark is incomplete."""
         benchmark, digest = "", ""
-        if self.benchmark is None:
-            schema.ForgetRequest.resolve(embedded.outline(settings.benchmark), self.forget)
-        else:
-            directory = self.benchmark.resolve()
-            schema.ForgetRequest.resolve(schema.load(directory), self.forget)
-            benchmark, digest = str(directory), artifact.read(directory, "benchmark", verify=False).digest
+        if self.benchmark is not None:
+            benchmark = str(self.benchmark.resolve())
+            digest = artifact.read(self.benchmark, "benchmark", verify=False).digest
         return {
             "preset": self.preset,
             "overrides": list(self.assignments),
             "config": "" if self.config is None else self.config.read_text(encoding="utf-8"),
             "benchmark": benchmark,
             "benchmark_digest": digest,
-            "forget": list(self.forget),
             "code_digest": _identity(settings),
         }
 
@@ -81,6 +84,23 @@ def unlearn_job(request: Request, method: str, seed: int) -> Job:
         arguments=arguments,
         parameters=_parameters(arguments, settings),
         published={"report/summary": "report", "register/registration": "registration"},
+    )
+
+
+def continual_job(request: Request, method: str, seed: int, **options: bool) -> Job:
+    """Unlearn what is asked for in the store that UNSEE_STORE names, as the run that KFP_RUN_ID names.
+
+    Args:
+        options: `reference` and `retry` of the DAG.
+    """
+    settings = request.settings(method, seed)
+    arguments = {**request.common_arguments(settings), "method": method, "seed": seed, **options}
+    return Job(
+        name="continual",
+        dag=continual,
+        arguments=arguments,
+        parameters=_parameters(arguments, settings),
+        published={"answer-requests*/answers": "answers"},
     )
 
 

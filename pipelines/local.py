@@ -36,6 +36,8 @@ from unsee_pipelines.transcript import Transcript, everything_into
 RESULTS = (
     "summary.json",
     "registration.json",
+    "answers.json",
+    "answers.html",
     "comparison.json",
     "comparison.csv",
     "search.json",
@@ -52,7 +54,8 @@ class Job:
     """A DAG with its arguments, as `unsee` runs it.
 
     parameters: what its runs are told apart by in MLflow. published: which artifacts a person wants in the output
-    directory: their kind by the end of their path. steps: how many will run, where the DAG has loops.
+    directory, if the run makes them: their kind by the end of their path. steps: how many will run, where the DAG has
+    loops.
     """
 
     name: str
@@ -250,15 +253,19 @@ def _for_local_engine(spec: PipelineSpec) -> PipelineSpec:
     """A copy without retries: on one machine, nothing that makes a step fail passes by waiting for it.
 
     KFP's local engine takes every input of a loop whose name ends in -loop-item for the loop's own item, that of a
-    loop around it too: items get names of another kind.
+    loop around it too: items get names of another kind. And in conditions it finds a step's output only by a name that
+    tells step and output apart.
     """
     renamed = json_format.MessageToJson(spec).replace("-loop-item", "-item")
     copy = json_format.Parse(renamed, PipelineSpec())
-    for component in copy.components.values():
-        for task in component.dag.tasks.values():
+    for dag in (copy.root.dag, *(component.dag for component in copy.components.values())):
+        for task in dag.tasks.values():
             task.ClearField("retry_policy")
-    for task in copy.root.dag.tasks.values():
-        task.ClearField("retry_policy")
+            for name, parameter in task.inputs.parameters.items():
+                if made := parameter.task_output_parameter.producer_task:
+                    found = f"pipelinechannel--{made}--{parameter.task_output_parameter.output_parameter_key}"
+                    policy = task.trigger_policy
+                    policy.condition = policy.condition.replace(f"['{name}']", f"['{found}']")
     return copy
 
 
@@ -281,8 +288,8 @@ def _reason(transcript: Transcript, log: Path) -> Exception:
 def _publish(published: Mapping[str, str], root: Path, out: Path) -> None:
     """Copy what a person wants into `out`, each file whole or not at all."""
     for end, kind in published.items():
-        (directory,) = root.glob(f"*/{end}")
-        for name in artifact.read(directory, kind).files:
-            temporary = out / f".{name}.{os.getpid()}"
-            shutil.copyfile(directory / name, temporary)
-            temporary.replace(out / name)
+        for directory in root.glob(f"*/{end}"):
+            for name in artifact.read(directory, kind).files:
+                temporary = out / f".{name}.{os.getpid()}"
+                shutil.copyfile(directory / name, temporary)
+                temporary.replace(out / name)

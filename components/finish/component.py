@@ -7,12 +7,20 @@ from unsee_components import IMAGE
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def finish(
     status: PipelineTaskFinalStatus,
+    requests: bool = False,
 ):
     """Close the MLflow run of the pipeline run as that ended, unless KFP's MLflow plugin does it.
 
     Args:
         status: How the pipeline ended, filled in by KFP.
+        requests: Whether the run may have claimed deletion requests: those that it did not answer are open again.
     """
+    from unsee.requests import turn
+    from unsee.storage.transfer import store_root
     from unsee.tracking.mlflow import finish_tagged_parent
 
-    finish_tagged_parent(succeeded=status.state == "SUCCEEDED")
+    try:
+        if requests:
+            turn.end(store_root(), turn.this_run())
+    finally:
+        finish_tagged_parent(succeeded=status.state == "SUCCEEDED")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from unsee import cli_requests
 from unsee.cli_comparing import compare, frontier, search, sweep, table1
 from unsee.cli_options import (
     DEFAULT_STACK,
@@ -45,6 +46,7 @@ app.add_typer(base_app, name="base")
 app.add_typer(pipeline_app, name="pipeline")
 stack_app = typer.Typer(no_args_is_help=True, help="Real S3 and MLflow servers on this machine.")
 app.add_typer(stack_app, name="stack")
+app.add_typer(cli_requests.app, name="requests")
 
 
 @app.callback()

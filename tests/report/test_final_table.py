@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from fixtures import Reported
+from made_run import Reported
 
 from unsee_pipelines.local import Outcome
 from unsee_pipelines.summary import final_table

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures import Reported
+from made_run import Reported
 from mlflow import MlflowClient, artifacts
 
 from unsee.errors import UserError

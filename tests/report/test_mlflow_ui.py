@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import screenshots
-from fixtures import Reported
+from made_run import Reported
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from pages import text

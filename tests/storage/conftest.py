@@ -1,4 +1,4 @@
-"""A real S3 server, and a real proxy in front of it that injects faults."""
+"""A real proxy in front of the S3 server, which injects faults."""
 
 import json
 import os
@@ -6,38 +6,12 @@ import socket
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from faults import FAULTS
 from made_artifacts import make
-
-from unsee.stack import Stack
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """SeaweedFS, by the environment that reaches it."""
-    stack = Stack(tmp_path_factory.mktemp("stack"))
-    stack.up(["s3"])
-    yield stack.environment()
-    stack.down()
-
-
-@pytest.fixture
-def s3(server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
-    """An empty prefix of a real bucket."""
-    for name, value in server.items():
-        monkeypatch.setenv(name, value)
-    return f"s3://unsee/{uuid.uuid4().hex}"
-
-
-@pytest.fixture(params=["file", "s3"])
-def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty place in each kind of store."""
-    return request.getfixturevalue("s3") if request.param == "s3" else (tmp_path / "store").as_uri()
 
 
 @pytest.fixture

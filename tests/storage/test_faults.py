@@ -81,6 +81,12 @@ def test_a_conditional_put_whose_answer_was_lost_is_still_known_to_have_succeede
     assert open_store(s3).create("claim", b"mine")
 
 
+def test_a_conditional_put_that_met_a_rival_is_tried_again(s3, inject):
+    inject({"method": "PUT", "times": 2, "do": 409, "code": "ConditionalRequestConflict"})
+    assert open_store(s3).create("record", b"ours") is True
+    assert open_store(s3).create("record", b"theirs") is False
+
+
 @pytest.mark.parametrize(
     ("status", "code", "named"),
     [

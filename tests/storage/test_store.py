@@ -90,6 +90,16 @@ def test_bytes_are_read_from_and_to(root):
     assert (store.read("a", 2, 5), store.read("a", 10, 10), store.read("a")) == (b"234", b"", b"0123456789")
 
 
+def test_a_file_that_is_being_written_is_in_no_listing(tmp_path, monkeypatch):
+    store = FileStore(tmp_path)
+    listed = []
+    monkeypatch.setattr(os, "fsync", lambda _: listed.append(store.sizes()))
+    store.write("deep/a", b"1")
+    store.create("deep/b", b"2")
+    assert listed == [{}, {"deep/a": 1}]
+    assert store.sizes() == {"deep/a": 1, "deep/b": 1}
+
+
 def assert_preflight_names(field, uri="s3://unsee/x"):
     with pytest.raises((UserError, Failed)) as error:
         preflight(uri)

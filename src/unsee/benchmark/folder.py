@@ -146,7 +146,8 @@ def import_folder(source: Path, out: Path, *, seed: int = 0) -> Benchmark:
     """Write the benchmark directory `out` from the photographs and `people.jsonl` in `source`.
 
     About a quarter of each person's images (at least one) is held out, drawn from `seed` and the person's id. Images
-    become RGB PNG files of at most `LONG_SIDE` pixels. Nothing is written before the whole folder was found sound.
+    become RGB PNG files of at most `LONG_SIDE` pixels; the manifest keeps the sha256 of each original, by which a
+    deletion request can name it. Nothing is written before the whole folder was found sound.
 
     Raises:
         Problems: everything that is wrong with the folder, by line of `people.jsonl`.
@@ -162,6 +163,7 @@ def import_folder(source: Path, out: Path, *, seed: int = 0) -> Benchmark:
         questions = _write_people(people, source, directory, seed)
         write_questions(directory, questions)
         facts["counts"] = Benchmark(directory, facts["name"], tuple(questions)).counts
+        facts["originals"] = _originals(people, source)
     return load(out)
 
 
@@ -275,14 +277,27 @@ def _write_people(people: Sequence[Person], source: Path, directory: Path, seed:
     pools = _pools(person.facts for person in people)
     questions: list[Question] = []
     for index, person in enumerate(progress(people, "importing photographs")):
-        images = _write_images(person, source, directory, f"images/{index:04d}")
+        images = _write_images(person, source, directory, _image_names(index, person))
         questions += _ask(person, images, pools, _generator(seed, person.id))
     return questions
 
 
-def _write_images(person: Person, source: Path, directory: Path, folder: str) -> list[str]:
-    (directory / folder).mkdir(parents=True)
-    names = [f"{folder}/{number}.png" for number in range(len(person.images))]
+def _image_names(index: int, person: Person) -> list[str]:
+    """Where the images of the person of that index lie in the benchmark."""
+    return [f"images/{index:04d}/{number}.png" for number in range(len(person.images))]
+
+
+def _originals(people: Sequence[Person], source: Path) -> dict[str, str]:
+    """Image in the benchmark -> sha256 of the file it was made from."""
+    return {
+        name: artifact.file_digest(_inside(source, original))
+        for index, person in enumerate(people)
+        for name, original in zip(_image_names(index, person), person.images, strict=True)
+    }
+
+
+def _write_images(person: Person, source: Path, directory: Path, names: list[str]) -> list[str]:
+    (directory / names[0]).parent.mkdir(parents=True)
     for name, original in zip(names, person.images, strict=True):
         image = read_image(_inside(source, original))
         image.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS)

@@ -98,7 +98,7 @@ def relearning_gaps(models: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """
     return {
         sampling: {percent: _relearning_entry(models, sampling, percent) for percent in percents}
-        for sampling, percents in models["unlearned"].items()
+        for sampling, percents in models.get("unlearned", {}).items()
     }
 
 

@@ -102,13 +102,22 @@ class S3Store:
 
     def create(self, name: str, data: bytes) -> bool:
         with self.told():
-            try:
-                self.client.put_object(Bucket=self.bucket, Key=self.key(name), Body=data, IfNoneMatch="*")
-            except exceptions.ClientError as error:
-                if code_of(error) not in ("PreconditionFailed", "412"):
-                    raise
+            self._put_if_absent({"Bucket": self.bucket, "Key": self.key(name), "Body": data, "IfNoneMatch": "*"})
         # The refusal may be of a retry, whose first attempt succeeded without our hearing of it.
         return self.read(name) == data
+
+    def _put_if_absent(self, request: dict[str, Any]) -> None:
+        """Put unless there is an object; AWS refuses rivals that put at the same moment, and one may try again."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                self.client.put_object(**request)
+                return
+            except exceptions.ClientError as error:
+                if code_of(error) in ("PreconditionFailed", "412"):
+                    return
+                if code_of(error) != "ConditionalRequestConflict" or attempt == ATTEMPTS:
+                    raise
+                time.sleep(0.1 * 2**attempt)
 
     def delete(self, name: str) -> None:
         with self.told():

@@ -13,7 +13,7 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from unsee.errors import UserError
-from unsee.storage.artifact import is_inside, write_bytes
+from unsee.storage.artifact import is_inside
 
 # On few cores, threads wait for each other rather than for the network.
 CONNECTIONS = min(10, 2 * (os.cpu_count() or 1))
@@ -111,13 +111,14 @@ class FileStore:
             raise Missing(f"{self.uri}/{name}") from None
 
     def write(self, name: str, data: bytes) -> None:
-        write_bytes(self._path(name), data)
+        with self.writing(name) as temporary:
+            temporary.write_bytes(data)
 
     def create(self, name: str, data: bytes) -> bool:
-        with self._temporary(name) as temporary:
-            write_bytes(temporary, data)
-            with suppress(FileExistsError):
-                self._path(name).hardlink_to(temporary)
+        with self._temporary(name) as temporary, suppress(FileExistsError):
+            temporary.write_bytes(data)
+            _sync(temporary)
+            self._path(name).hardlink_to(temporary)
         return self.read(name) == data
 
     def delete(self, name: str) -> None:
@@ -125,11 +126,9 @@ class FileStore:
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
-        self._path(name).parent.mkdir(parents=True, exist_ok=True)
         with self._temporary(name) as temporary:
             yield temporary
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
+            _sync(temporary)
             temporary.replace(self._path(name))
 
     @contextmanager
@@ -147,7 +146,9 @@ class FileStore:
 
     @contextmanager
     def _temporary(self, name: str) -> Iterator[Path]:
+        """A file beside the object's, of this writer alone; a listing leaves it out."""
         path = _temporary(self._path(name))
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield path
         finally:
@@ -169,6 +170,12 @@ class _FileParts:
 
     def finish(self) -> None:
         self.temporary.replace(self.path)
+
+
+def _sync(path: Path) -> None:
+    """Have the disk hold what the file does."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _temporary(path: Path) -> Path:

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from unsee.errors import UserError
@@ -121,6 +121,22 @@ def remote_manifest(store: Store, kind: str) -> Manifest:
         return artifact.parse(store.read(MANIFEST), store.uri, kind)
     except Missing:
         raise UserError(f"{store.uri} is no complete {kind}: {MANIFEST} is missing; upload it again") from None
+
+
+def verify(uri: str, kind: str) -> None:
+    """Check a small artifact against its manifest, and that against its address.
+
+    Raises:
+        UserError: it is not there, not complete, or not what was uploaded.
+    """
+    store = open_store(uri)
+    manifest = remote_manifest(store, kind)
+    sizes = store.sizes()
+    for name, digest in manifest.files.items():
+        if name not in sizes or hashlib.sha256(store.read(name)).hexdigest() != digest:
+            raise UserError(f"{uri}/{name} was changed or deleted (sha256 differs from {MANIFEST}); restore it")
+    if PurePosixPath(uri).name != manifest.digest:
+        raise UserError(f"{uri}/{MANIFEST} was changed (its digest differs from its address); restore it")
 
 
 def preflight(root: str) -> None:
