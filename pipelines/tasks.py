@@ -1,7 +1,17 @@
-"""What every task of every DAG gets: resources, retries, caching, and the run's id."""
+"""What every task of every DAG gets: resources, retries, caching, where servers are, and the run's id."""
 
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
+
+SETTINGS = "unsee"
+"""ConfigMap that says where servers are. The chart makes it and both Secrets, or takes existing ones."""
+STORE_SETTINGS = ("UNSEE_STORE", "UNSEE_CHECKPOINTS", "AWS_ENDPOINT_URL", "AWS_REGION")
+MLFLOW_SETTINGS = ("MLFLOW_TRACKING_URI",)
+S3_SECRET = "unsee-s3"
+S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+MLFLOW_SECRET = "unsee-mlflow"
+"""Optional: an MLflow server may ask for no password."""
+MLFLOW_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 
 
 def light(task: PipelineTask, *, cached: bool = True) -> PipelineTask:
