@@ -37,7 +37,7 @@ def compared(
         report: What the page shows (`unsee.comparison.reports.PAGES`).
     """
     shared = {**settings_given, "given_benchmark": benchmark, "code_digest": code_digest}
-    # One training at a time: on one machine they would slow each other, on a cluster raise both numbers.
+    # One training at a time: on one machine they would slow each other, `unsee pipeline compile` can raise both.
     with dsl.ParallelFor(seeds, parallelism=1) as seed:
         settings = light(resolve_settings(method="", methods=methods, seed=seed, **shared)).outputs
         stamp = {"code_digest": code_digest, "label": settings["of_seed"]}

@@ -24,7 +24,7 @@ SHARED_MEMORY = "1Gi"
 
 @dataclass(frozen=True)
 class Machine:
-    """What a step that holds a model runs on: parameters of the pipeline. Quantities are part of such steps' cache keys.
+    """What a step that holds a model runs on: parameters of the pipeline. Quantities are part of the step's cache key.
 
     Counts are text, too: of a number, KFP's driver would read an empty string.
     """

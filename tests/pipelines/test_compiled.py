@@ -10,6 +10,7 @@ import yaml
 
 from unsee.errors import UserError
 from unsee_components import IMAGE
+from unsee_pipelines import readme
 from unsee_pipelines.compile import COMPILED, PIPELINES, Fixed, compile_all
 
 REFERENCE = "registry.example/unsee@sha256:" + "0" * 64
@@ -187,3 +188,7 @@ def test_every_step_is_told_by_kubernetes_where_servers_are_and_has_a_timeout(
 
 def test_no_secret_is_in_the_file(specification: dict) -> None:
     assert not re.search(r"password|secret_?access|token", yaml.safe_dump(specification), re.IGNORECASE)
+
+
+def test_readme_is_what_the_docstrings_say() -> None:
+    assert readme.FILE.read_text() == readme.readme(), "run `make readme`"
