@@ -126,7 +126,6 @@ class Cluster:
 
     def unschedule(self, name: str) -> bool:
         """Delete the pipeline's schedule; False if it has none."""
-        require_known(name)
         schedules = self._schedules(name)
         self._delete(schedules)
         return bool(schedules)
@@ -137,20 +136,18 @@ class Cluster:
         Raises:
             UserError: one is named that was not.
         """
-        for name in names:
-            require_known(name)
-        return [self._state(name) for name in names or PIPELINES if names or self._pipeline(name)]
+        return [self._state(name) for name in names or filter(self._pipeline, PIPELINES)]
 
     def _state(self, name: str) -> State:
+        version = self._version(name)
         experiments = self.client.list_experiments(filter=_named(_full(name)), namespace=self.namespace).experiments
         runs = [run for experiment in experiments or [] for run in self._last_runs(experiment.experiment_id)]
-        return State(name, self._version(name), next(iter(self._schedules(name)), None), runs)
+        return State(name, version, next(iter(self._schedules(name)), None), runs)
 
     def _last_runs(self, experiment: str) -> list[V2beta1Run]:
         return self.client.list_runs(page_size=LAST_RUNS, sort_by=LATEST, experiment_id=experiment).runs or []
 
     def _pipeline(self, name: str) -> V2beta1Pipeline | None:
-        require_known(name)
         found = self.client.list_pipelines(filter=_named(_full(name)), namespace=self.namespace).pipelines
         return found[0] if found else None
 
@@ -283,7 +280,8 @@ def _told(error: ApiException) -> str:
 
 
 def _full(name: str) -> str:
-    """A pipeline's name on the server, the one it is compiled with."""
+    """A pipeline's name on the server, the one it is compiled with; UserError if there is no such pipeline."""
+    require_known(name)
     return PIPELINES[name].pipeline_spec.pipeline_info.name
 
 
