@@ -31,6 +31,7 @@ bench: install
 # After changing a component's docstring or the DAG: both are checked by tests.
 readme: install
 	$(BIN)/python -m unsee_components.readme
+	$(BIN)/python -m unsee_pipelines.readme
 	$(BIN)/unsee pipeline compile
 
 # Pictures of MLflow's pages, by Chromium, of the last two runs on the stack.

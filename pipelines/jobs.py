@@ -179,17 +179,11 @@ def _of_method(request: Request, method: str, seed: int) -> Settings:
     Raises:
         UserError: it has settings, here or in the request, that reach other methods or a reference, or one twice.
     """
-    name, *own = method.split()
-    given = [assignment.partition("=")[0] for assignment in own]
-    if twice := [setting for setting in dict.fromkeys(given) if given.count(setting) > 1]:
-        raise UserError(f"{method}: {twice[0]} is given {given.count(twice[0])} times; give it once")
-    for setting in (*request.entries.get(name, {}), *given):
-        if setting.partition(".")[0] not in (*OWN_SECTIONS, *TRIED):
-            raise UserError(
-                f"{method}: {setting} is the same for all methods of a comparison; vary a setting of "
-                f"{' or '.join(OWN_SECTIONS)}, or give it to all by --set"
-            )
-    return request.settings(name, seed, own)
+    candidate = candidates.Candidate.parse(method)
+    for setting in request.entries.get(candidate.method, {}):
+        if setting not in TRIED:
+            candidates.require_own(method, setting)
+    return request.settings(candidate.method, seed, method.split()[1:])
 
 
 def _identity(settings: Settings) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from unsee import cli_requests
+from unsee import cli_pipeline, cli_requests
 from unsee.cli_comparing import compare, frontier, search, sweep, table1
 from unsee.cli_options import (
     DEFAULT_STACK,
@@ -22,7 +22,6 @@ from unsee.cli_options import (
     Preset,
     StackDirectory,
     requested,
-    require_pipelines,
     servers,
     stack_in,
 )
@@ -39,11 +38,10 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 benchmark_app = typer.Typer(no_args_is_help=True, help="Make, import and look at benchmarks.")
 model_app = typer.Typer(no_args_is_help=True, help="Look into models and deltas, and merge them.")
 base_app = typer.Typer(no_args_is_help=True, help="The embedded base model.")
-pipeline_app = typer.Typer(no_args_is_help=True, help="The pipeline as Kubeflow Pipelines takes it.")
 app.add_typer(benchmark_app, name="benchmark")
 app.add_typer(model_app, name="model")
 app.add_typer(base_app, name="base")
-app.add_typer(pipeline_app, name="pipeline")
+app.add_typer(cli_pipeline.app, name="pipeline")
 stack_app = typer.Typer(no_args_is_help=True, help="Real S3 and MLflow servers on this machine.")
 app.add_typer(stack_app, name="stack")
 app.add_typer(cli_requests.app, name="requests")
@@ -190,20 +188,6 @@ def base_build(
 
     base_model.build(out, family)
     typer.echo(f"base model: {out}")
-
-
-@pipeline_app.command("compile")
-def pipeline_compile(
-    image: Annotated[str | None, typer.Option(help="Image of the steps, best with its digest.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Directory for the YAML files.")] = None,
-) -> None:
-    """Compile the pipeline to the YAML that Kubeflow Pipelines takes."""
-    require_pipelines()
-    from unsee_pipelines.compile import compile_all
-
-    given = {name: value for name, value in {"image": image, "out": out}.items() if value is not None}
-    for path in compile_all(**given):
-        typer.echo(path)
 
 
 @stack_app.command("up")

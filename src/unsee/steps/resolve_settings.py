@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from unsee.comparison.candidates import Candidate
 from unsee.settings import Settings, load_settings
 
 
@@ -20,13 +21,19 @@ def run(
     Raises:
         UserError: unknown preset, section or name, an impossible value, or one that would have no effect.
     """
-    method, *own = method.split()
+    candidate = Candidate.parse(method)
+    own = method.split()[1:]
     with TemporaryDirectory() as folder:
         file = Path(folder) / "config.yaml"
         file.write_text(config, encoding="utf-8")
         given = file if config else None
         found = load_settings(
-            preset, config=given, assignments=[*overrides, *own], method=method, seed=seed, benchmark=given_benchmark
+            preset,
+            config=given,
+            assignments=[*overrides, *own],
+            method=candidate.method,
+            seed=seed,
+            benchmark=given_benchmark,
         )
     unused = {"preset", "benchmark"} if given_benchmark else {"preset"}
     return {name: getattr(found, name).model_dump_json() for name in Settings.model_fields if name not in unused}
