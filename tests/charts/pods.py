@@ -29,7 +29,7 @@ class Network:
         services = [f"{name}.{namespace}.svc" for kind, _, name in objects if kind == "Service"]
         self.objects, self.namespace, self.directory = objects, namespace, directory
         self.hosts = " ".join(["127.0.0.1", "localhost", *services, *hosts])
-        self.machine = subprocess.Popen(["unshare", "--net", "sh", "-c", "ip link set lo up && exec sleep infinity"])
+        self.machine = subprocess.Popen(["unshare", "--net", "sh", "-c", "ip link set lo up && exec sleep 3600"])
         self.started: list[subprocess.Popen[bytes]] = []
         (directory / "root").mkdir()
 
