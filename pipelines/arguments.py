@@ -37,7 +37,7 @@ def parse(pipeline: str, specification: Mapping[str, Any], assignments: Sequence
             raise UserError(f"--param {assignment!r} is not NAME=VALUE; write e.g. --param seed=3")
         if name not in definitions:
             raise UserError(
-                f"--param {name}: pipeline {pipeline} has no such parameter; it has {', '.join(definitions)}"
+                f"--param {name}: pipeline {pipeline} has no such parameter; it has {', '.join(sorted(definitions))}"
             )
         if name in arguments:
             raise UserError(f"--param {name} is given twice; give it once")

@@ -174,7 +174,7 @@ def test_what_cannot_be_asked_is_told_and_nothing_is_written(uploaded, pipeline,
 
 def test_an_unknown_parameter_is_told_with_those_there_are(uploaded: KfpServer, pipeline: Pipeline) -> None:
     told = pipeline("submit", "unlearn", "--param", "sede=1").err
-    assert all(name in told for name in ("preset", "method", "forget", "seed", "gpus", "tolerations"))
+    assert "it has accelerator, benchmark, benchmark_digest, code_digest, config, cpu, forget, gpus, memory, " in told
 
 
 def test_a_schedule_runs_one_at_a_time_and_leaves_missed_runs_out(uploaded: KfpServer, pipeline: Pipeline) -> None:
