@@ -76,7 +76,9 @@ def written(server: KfpServer) -> list[tuple[str, str]]:
 
 def test_all_pipelines_are_uploaded_under_the_names_they_are_compiled_with(server, pipeline) -> None:
     assert pipeline("upload").code == 0
-    assert {p.display_name for p in server.pipelines.values()} == {"unsee-unlearn", "unsee-compare", "unsee-sweep"}
+    assert {p.display_name for p in server.pipelines.values()} == {
+        "unsee-unlearn", "unsee-compare", "unsee-sweep", "unsee-continual"
+    }  # fmt: skip
     assert len(server.versions) == len(server.pipelines)
 
 

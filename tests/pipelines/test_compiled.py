@@ -126,7 +126,7 @@ def test_every_step_retries_with_backoff(specification: dict) -> None:
         task["retryPolicy"]
         for _, tasks in dags(specification)
         for task in tasks.values()
-        if not task["taskInfo"]["name"].startswith(("exit-handler", "for-loop"))
+        if "executorLabel" in specification["components"][task["componentRef"]["name"]]
     ]
     assert {(policy["maxRetryCount"], policy["backoffDuration"], policy["backoffFactor"]) for policy in policies} == {
         (3, "30s", 2.0)

@@ -21,6 +21,9 @@ def test_every_step_of_the_design_has_a_component():
         "compare_methods",
         "compare_report",
         "sweep_candidates",
+        "claim_requests",
+        "match_requests",
+        "answer_requests",
     }
 
 
