@@ -49,18 +49,13 @@ def answer_requests(
     """
     import shutil
 
-    from unsee.requests.turn import this_run
-    from unsee.steps import answer_requests
-    from unsee.steps.component import paths, running
-    from unsee.storage.transfer import store_root
+    from unsee.steps import answer_requests, component
 
-    inputs: dict = paths(batch=batch, benchmark=benchmark, statistics=statistics, pruning=pruning, out=answers)
-    built = {"retrained": retrained} if retrained else {}
-    scored = {"retrained": retrained_evaluation} if retrained_evaluation else {}
-    inputs["models"] = paths(vanilla=vanilla, unlearned=unlearned, **built)
-    inputs["evaluations"] = paths(vanilla=vanilla_evaluation, unlearned=unlearned_evaluation, **scored)
-    inputs |= {"preset": preset, "settings": settings, "forget": forget}
-    inputs["uris"] = {"vanilla": vanilla.uri, "unlearned": unlearned.uri}
-    with running("answer-requests", metrics) as step:
-        step.show(answer_requests.run(root=store_root(), run_id=this_run(), **inputs, tracker=step.tracker))
+    given: dict = component.paths(batch=batch, benchmark=benchmark, statistics=statistics, pruning=pruning, out=answers)
+    given["models"] = component.paths(vanilla=vanilla, unlearned=unlearned, retrained=retrained)
+    scores = {"vanilla": vanilla_evaluation, "unlearned": unlearned_evaluation, "retrained": retrained_evaluation}
+    given |= {"evaluations": component.paths(**scores), "preset": preset, "settings": settings, "forget": forget}
+    given |= {"uris": {"vanilla": vanilla.uri, "unlearned": unlearned.uri}, **component.turn()}
+    with component.running("answer-requests", metrics) as step:
+        step.show(answer_requests.run(**given, tracker=step.tracker))
         shutil.copyfile(f"{answers.path}/answers.html", page.path)
