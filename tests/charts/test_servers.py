@@ -12,8 +12,8 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
-from conftest import NAMESPACE, Object, Objects
 from pods import Network
+from rendered import NAMESPACE, Object, Objects
 
 from unsee_pipelines.tasks import MLFLOW_KEYS, MLFLOW_SECRET, S3_KEYS, S3_SECRET, SETTINGS
 
