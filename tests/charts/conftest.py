@@ -6,19 +6,10 @@ import zipfile
 from collections.abc import Callable
 from importlib.metadata import files
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-
-ROOT = Path(__file__).parents[2]
-CHART = ROOT / "charts" / "unsee"
-SCENARIOS = sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").iterdir())
-NAMESPACE = "unsee"
-
-Object = dict[str, Any]
-Objects = dict[tuple[str, str, str], Object]
-Helm = Callable[..., subprocess.CompletedProcess[str]]
+from rendered import CHART, NAMESPACE, SCENARIOS, Helm, Objects
 
 
 @pytest.fixture(scope="session")

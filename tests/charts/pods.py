@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+
+from rendered import Object, Objects
 
 import unsee
 
@@ -19,13 +20,11 @@ INSTALLED = {"PATH": f"{sys.prefix}/bin:{os.defpath}:/usr/sbin:/sbin", "PYTHONPA
 READ = "dac_read_search"
 """The one capability: images can be read by everyone, directories of this machine perhaps not."""
 
-Object = dict[str, Any]
-
 
 class Network:
     """One machine on which all Services are."""
 
-    def __init__(self, objects: dict[tuple[str, str, str], Object], namespace: str, directory: Path, *hosts: str):
+    def __init__(self, objects: Objects, namespace: str, directory: Path, *hosts: str):
         services = [f"{name}.{namespace}.svc" for kind, _, name in objects if kind == "Service"]
         self.objects, self.namespace, self.directory = objects, namespace, directory
         self.hosts = " ".join(["127.0.0.1", "localhost", *services, *hosts])

@@ -1,7 +1,18 @@
-"""Looking through what a scenario renders to."""
+"""Where the chart is, and looking through what a scenario of its ci/ renders to."""
 
-from conftest import NAMESPACE, Object, Objects
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "unsee"
+SCENARIOS = sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").iterdir())
+NAMESPACE = "unsee"
+
+Object = dict[str, Any]
+Objects = dict[tuple[str, str, str], Object]
+Helm = Callable[..., subprocess.CompletedProcess[str]]
 TEAMS = {"multi-user": ["team-a", "team-b"]}
 
 

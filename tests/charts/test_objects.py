@@ -3,8 +3,7 @@
 import kubernetes_validate
 import pytest
 import yaml
-from conftest import CHART, NAMESPACE, ROOT
-from rendered import TEAMS, all_containers, containers, of_kind, pods, workloads
+from rendered import CHART, NAMESPACE, ROOT, TEAMS, all_containers, containers, of_kind, pods, workloads
 
 from unsee import __version__
 from unsee_components import IMAGE

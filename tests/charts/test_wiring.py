@@ -2,8 +2,7 @@
 
 import pytest
 import yaml
-from conftest import NAMESPACE, Object, Objects
-from rendered import all_containers, containers, namespaces, of_kind, selected, workloads
+from rendered import NAMESPACE, Object, Objects, all_containers, containers, namespaces, of_kind, selected, workloads
 
 from unsee import __version__
 from unsee_pipelines.compile import COMPILED
