@@ -88,6 +88,16 @@ def test_a_checkpoint_is_replaced_read_and_deleted_in_every_store(root):
     assert open_store(root).sizes() == {}
 
 
+def test_what_is_still_being_written_is_no_object(root):
+    """Nor is what the writer puts beside it, as safetensors does."""
+    store = open_store(root)
+    with store.writing("saved") as file:
+        file.write_bytes(b"1")
+        file.with_name(".unfinished").write_bytes(b"2")
+        assert store.sizes() == {}
+    assert store.sizes() == {"saved": 1}
+
+
 def test_a_checkpoint_that_cannot_be_sent_leaves_the_one_before(saved, inject):
     inject({"method": "PUT", "path": "partNumber=2", "times": 99, "do": 403, "code": "AccessDenied"})
     broken = Checkpoints(open_store(saved.store.uri), saved.name)

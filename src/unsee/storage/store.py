@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -99,8 +100,9 @@ class FileStore:
         self.uri = directory.as_uri()
 
     def sizes(self) -> dict[str, int]:
-        files = (path for path in self.directory.rglob("*") if path.is_file() and not path.name.startswith(".~"))
-        return {path.relative_to(self.directory).as_posix(): path.stat().st_size for path in files}
+        files = {path.relative_to(self.directory): path for path in self.directory.rglob("*") if path.is_file()}
+        objects = {name: path for name, path in files.items() if not any(part.startswith(".~") for part in name.parts)}
+        return {name.as_posix(): path.stat().st_size for name, path in objects.items()}
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
         try:
@@ -146,13 +148,11 @@ class FileStore:
 
     @contextmanager
     def _temporary(self, name: str) -> Iterator[Path]:
-        """A file beside the object's, of this writer alone; a listing leaves it out."""
-        path = _temporary(self._path(name))
+        """A file in a directory of this writer alone, beside the object; a listing leaves both out."""
+        path = self._path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield path
-        finally:
-            path.unlink(missing_ok=True)
+        with TemporaryDirectory(prefix=".~", dir=path.parent) as directory:
+            yield Path(directory) / path.name
 
 
 class _FileParts:
