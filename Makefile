@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test test-slow test-figures lint bench readme clean
+.PHONY: install demo test test-slow test-figures lint bench readme screenshots clean
 
 # What a person types first: the whole pipeline on an embedded model. Needs nothing but Python 3.11.
 demo: install
@@ -33,6 +33,10 @@ readme: install
 	$(BIN)/python -m unsee_components.readme
 	$(BIN)/python -m unsee_pipelines.readme
 	$(BIN)/unsee pipeline compile
+
+# Pictures of MLflow's pages, by Chromium, of the last two runs on the stack.
+screenshots: install
+	. runs/stack/stack.env && $(BIN)/python docs/screenshots.py
 
 install: $(INSTALLED)
 

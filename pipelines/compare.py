@@ -34,8 +34,8 @@ def comparison(
         seeds: Seeds, a JSON list; each has its own vanilla and retrained model.
         overrides: Settings to change for all methods, a JSON list such as ["relearn.percents=[20]"].
         config: Settings to change, as YAML text of the preset's shape; overrides win over it.
-        benchmark: Benchmark directory; empty: generate the embedded benchmark of each seed.
-        benchmark_digest: Digest of that directory's manifest; a changed one makes the run start anew.
+        benchmark: Benchmark, a directory or an address (s3://…); empty: generate the embedded benchmark of each seed.
+        benchmark_digest: Digest of the manifest of a benchmark directory; a changed one makes the run start anew.
         forget: Ids of the people to be forgotten, a JSON list; empty: the benchmark's own forget split.
         report: What the page shows: compare; or, for candidates, sweep, frontier or search.
         code_digest: Identity of code and library versions where the image does not give it (local runs).

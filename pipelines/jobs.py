@@ -176,10 +176,10 @@ def _identity(settings: Settings) -> str:
 
 def _parameters(arguments: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """What pipeline runs are told apart by in MLflow."""
-    told = ("method", "seed", "forget", "benchmark_digest", "code_digest")
     source = arguments["benchmark"]
+    told = ("method", "seed", "forget", "benchmark_digest", "code_digest")
+    given = {**{name: arguments[name] for name in told if name in arguments}, "benchmark_source": source}
     return {
+        **{name: value for name, value in given.items() if value not in ("", [])},
         **settings.model_dump(exclude={"benchmark"} if source else None),
-        **{name: arguments[name] for name in told if name in arguments},
-        "benchmark_source": source,
     }

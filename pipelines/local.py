@@ -27,7 +27,9 @@ from unsee.explain import USER
 from unsee.progress import TERMINAL
 from unsee.steps.component import STOPPED
 from unsee.storage import artifact
+from unsee.storage.transfer import STORE, preflight
 from unsee.tracking.mlflow import finish_parent, start_parent
+from unsee.training import CHECKPOINTS
 from unsee_pipelines.cache import drop_damaged
 from unsee_pipelines.transcript import Transcript, everything_into
 
@@ -95,8 +97,8 @@ class Workplace:
         return self.shared / "cache"
 
     @property
-    def checkpoints(self) -> Path:
-        return self.shared / "checkpoints"
+    def checkpoints(self) -> str:
+        return os.environ.get(CHECKPOINTS) or (self.shared / "checkpoints").as_uri()
 
     @property
     def log(self) -> Path:
@@ -111,24 +113,31 @@ class Workplace:
         return self.shared / "artifacts" / time.strftime(f"%Y%m%d-%H%M%S-{os.getpid()}")
 
 
-def run(job: Job, out: Path) -> Outcome:
+def run(job: Job, out: Path, servers: Mapping[str, str] | None = None) -> Outcome:
     """Run the DAG and leave its published files and log.txt in `out`.
 
+    Args:
+        servers: environment variables that name other servers than the environment does: `Stack.environment`.
+
     Raises:
-        UserError: something the user can mend, told by a step.
+        UserError: something the user can mend, told by a step, or a store that cannot be used.
         StepError: a step failed for another reason.
     """
     place = Workplace(out.resolve())
-    _make_room(place)
-    with _environment(MLFLOW_TRACKING_URI=place.tracking_uri, UNSEE_CHECKPOINTS=str(place.checkpoints), **_terminal()):
-        return _tracked_run(job, place)
+    with _environment(**servers or {}):
+        if root := os.environ.get(STORE):
+            preflight(root)
+        _make_room(place)
+        ours = {"MLFLOW_TRACKING_URI": place.tracking_uri, CHECKPOINTS: place.checkpoints}
+        with _environment(**ours, **_terminal()):
+            return _tracked_run(job, place)
 
 
 def _make_room(place: Workplace) -> None:
     """Create the directories, and remove an earlier run's results: what is there after a failure must not look new."""
     if place.out.exists() and not place.out.is_dir():
         raise UserError(f"--out {place.out} is a file; give a directory")
-    for directory in (place.out, place.cache, place.checkpoints):
+    for directory in (place.out, place.cache):
         directory.mkdir(parents=True, exist_ok=True)
     for name in RESULTS:
         (place.out / name).unlink(missing_ok=True)
@@ -166,6 +175,7 @@ def _tracked_run(job: Job, place: Workplace) -> Outcome:
             except BaseException:
                 _close_failed(mlflow_run)
                 raise
+            finish_parent(mlflow_run, succeeded=True)
     cached, peak = frozenset(transcript.cached), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     bytes_each = 1 if sys.platform == "darwin" else 1024
     return Outcome(place.out, place.tracking_uri, mlflow_run, transcript.seconds, cached, peak * bytes_each)

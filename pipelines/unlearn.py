@@ -42,8 +42,8 @@ def unlearning(
         method: Unlearning method.
         overrides: Settings to change, a JSON list such as ["unlearn.beta=0.3", "prune.threshold.fraction=0.1"].
         config: Settings to change, as YAML text of the preset's shape; overrides win over it.
-        benchmark: Benchmark directory; empty: generate the embedded benchmark.
-        benchmark_digest: Digest of that directory's manifest; a changed one makes the run start anew.
+        benchmark: Benchmark, a directory or an address (s3://…); empty: generate the embedded benchmark.
+        benchmark_digest: Digest of the manifest of a benchmark directory; a changed one makes the run start anew.
         forget: Ids of the people to be forgotten, a JSON list; empty: the benchmark's own forget split.
         seed: Seed of everything random.
         code_digest: Identity of code and library versions where the image does not give it (local runs).

@@ -118,5 +118,5 @@ def test_a_benchmark_is_drawn_in_the_shape_asked_for(tmp_path, capsys, monkeypat
 def test_pipeline_compile_writes_the_yaml(tmp_path, capsys, monkeypatch):
     code, out, _ = unsee(capsys, monkeypatch, "pipeline", "compile", "--out", str(tmp_path))
     assert code == 0
-    assert out.splitlines() == [str(tmp_path / "unlearn.yaml"), str(tmp_path / "compare.yaml")]
+    assert out.splitlines() == [str(tmp_path / f"{name}.yaml") for name in ("unlearn", "compare", "sweep")]
     assert (tmp_path / "unlearn.yaml").exists()

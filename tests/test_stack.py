@@ -19,7 +19,7 @@ from unsee.errors import UserError
 from unsee.stack import GRPC, Stack, seaweedfs
 from unsee.storage import artifact
 from unsee.storage.transfer import upload
-from unsee.tracking.mlflow import register_version
+from unsee.tracking.registry import register_version
 
 SECONDS_UNTIL_READY = 20.0
 

@@ -8,13 +8,11 @@ from unsee_components import IMAGE
 def finish(
     status: PipelineTaskFinalStatus,
 ):
-    """Close the MLflow parent run as the pipeline ended: FINISHED only when every step succeeded.
+    """Close the MLflow run of the pipeline run as that ended, unless KFP's MLflow plugin does it.
 
     Args:
         status: How the pipeline ended, filled in by KFP.
     """
-    from unsee.tracking.mlflow import finish_parent, parent_run_id
+    from unsee.tracking.mlflow import finish_tagged_parent
 
-    run_id = parent_run_id()
-    if run_id is not None:
-        finish_parent(run_id, succeeded=status.state == "SUCCEEDED")
+    finish_tagged_parent(succeeded=status.state == "SUCCEEDED")

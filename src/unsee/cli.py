@@ -1,6 +1,5 @@
 """The command line. Everything heavy is imported by the command that needs it, so that `--help` is at once there."""
 
-import importlib.util
 import json
 import sys
 import traceback
@@ -18,10 +17,13 @@ from unsee.cli_options import (
     Config,
     Forget,
     GivenBenchmark,
+    OnStack,
     Out,
     Preset,
     StackDirectory,
     requested,
+    servers,
+    stack_in,
 )
 from unsee.errors import UserError
 from unsee.explain import explain
@@ -59,13 +61,14 @@ def run(
     benchmark: GivenBenchmark = None,
     forget: Forget = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    stack: OnStack = False,
 ) -> None:
     """Run the whole pipeline on this machine: vanilla, retrained, unlearned, evaluated, attacked, reported."""
     jobs, request = requested(preset, config, assignments, benchmark, forget)
     from unsee_pipelines import local
     from unsee_pipelines.summary import final_table
 
-    typer.echo(f"\n{final_table(local.run(jobs.unlearn_job(request, method, seed), out))}")
+    typer.echo(f"\n{final_table(local.run(jobs.unlearn_job(request, method, seed), out, servers(stack)))}")
 
 
 for command in (compare, sweep, frontier, search, table1):
@@ -125,6 +128,14 @@ def benchmark_import(
     _print_counts(import_folder(source, out, seed=seed).counts)
 
 
+@benchmark_app.command("upload")
+def benchmark_upload(directory: Path) -> None:
+    """Bring a benchmark to the store that $UNSEE_STORE names, and print its address for pipelines."""
+    from unsee.storage import transfer
+
+    typer.echo(transfer.upload(directory, "benchmark", transfer.store_root()))
+
+
 @benchmark_app.command("show")
 def benchmark_show(
     directory: Path,
@@ -181,7 +192,7 @@ def base_build(
 @stack_app.command("up")
 def stack_up(directory: StackDirectory = DEFAULT_STACK) -> None:
     """Start the servers, or those of them that do not run."""
-    stack = _stack(directory)
+    stack = stack_in(directory)
     stack.up()
     _print_status(stack)
 
@@ -189,22 +200,14 @@ def stack_up(directory: StackDirectory = DEFAULT_STACK) -> None:
 @stack_app.command("down")
 def stack_down(directory: StackDirectory = DEFAULT_STACK) -> None:
     """Stop the servers; their data stay."""
-    for name in _stack(directory).down():
+    for name in stack_in(directory).down():
         typer.echo(f"{name} stopped")
 
 
 @stack_app.command("status")
 def stack_status(directory: StackDirectory = DEFAULT_STACK) -> None:
     """Which servers run, and where."""
-    _print_status(_stack(directory))
-
-
-def _stack(directory: Path) -> "Stack":
-    if importlib.util.find_spec("psutil") is None:
-        raise UserError("the servers are not installed; run pip install 'unsee[stack]'")
-    from unsee.stack import Stack
-
-    return Stack(directory)
+    _print_status(stack_in(directory))
 
 
 def _print_status(stack: "Stack") -> None:

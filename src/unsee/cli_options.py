@@ -3,11 +3,14 @@
 import importlib.util
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from unsee.errors import UserError
+
+if TYPE_CHECKING:
+    from unsee.stack import Stack
 
 Out = Annotated[Path, typer.Option(help="Directory to write to.")]
 ComparisonOut = Annotated[Path, typer.Option(help="Directory for comparison.json, comparison.csv and the page.")]
@@ -25,6 +28,9 @@ Forget = Annotated[
     str | None, typer.Option(metavar="ID[,ID…]", help="Who is to be forgotten, if not whom the benchmark suggests.")
 ]
 
+OnStack = Annotated[
+    bool, typer.Option("--stack", help="Track in, and keep everything in, the servers of unsee stack up.")
+]
 StackDirectory = Annotated[Path, typer.Option("--dir", help="Directory of the servers' data.")]
 DEFAULT_STACK = Path("runs/stack")
 
@@ -41,6 +47,24 @@ def requested(
     from unsee_pipelines import jobs
 
     return jobs, jobs.Request(preset, config, tuple(assignments or ()), benchmark, _ids(forget))
+
+
+def stack_in(directory: Path) -> "Stack":
+    """The servers of a directory, running or not; raises UserError where they are not installed."""
+    if importlib.util.find_spec("psutil") is None:
+        raise UserError("the servers are not installed; run pip install 'unsee[stack]'")
+    from unsee.stack import Stack
+
+    return Stack(directory)
+
+
+def servers(stack: bool) -> dict[str, str]:
+    """The environment of the running stack, if that is wanted; raises UserError if it does not run."""
+    if not stack:
+        return {}
+    running = stack_in(DEFAULT_STACK)
+    running.require_running()
+    return running.environment()
 
 
 def require_pipelines() -> None:

@@ -108,6 +108,11 @@ class Stack:
             found[server.name] = ("running" if healthy else "not answering" if alive else "stopped", server.url)
         return found
 
+    def require_running(self) -> None:
+        """Raises UserError if a server is not running."""
+        if stopped := [name for name, (state, _) in self.status().items() if state != "running"]:
+            raise UserError(f"the stack in {self.directory} is not up ({', '.join(stopped)}); run unsee stack up")
+
     def environment(self) -> dict[str, str]:
         """The variables by which boto3, MLflow and `unsee` find the servers.
 
@@ -142,6 +147,7 @@ class Stack:
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3']}",
             "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{ports['mlflow']}",
             "UNSEE_STORE": f"s3://{BUCKET}/artifacts",
+            "UNSEE_CHECKPOINTS": f"s3://{BUCKET}/checkpoints",
             "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "true",
         }
         lines = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())

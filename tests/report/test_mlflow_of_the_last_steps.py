@@ -43,7 +43,8 @@ def test_parent_is_comparable_and_its_models_resolve(success: Reported, parent: 
     assert metrics["relearning/image/20/gap"] == pytest.approx(0.13)
     assert metrics["distance_to_retrained/forget/vqa/accuracy"] == 0.0
     assert run.data.params["unlearn.alpha"] == "1.25"
-    assert run.data.params["forget_people"] == "6"
+    assert (run.data.params["method"], run.data.params["seed"], run.data.params["forget_people"]) == ("vkd", "0", "6")
+    assert run.data.params["benchmark_digest"] == success.summary["benchmark"]["digest"]
     assert {file.path for file in client.list_artifacts(parent)} == {"evaluation", "report.html", "summary.json"}
     predictions = client.list_artifacts(parent, "evaluation/unlearned")
     assert [file.path for file in predictions] == ["evaluation/unlearned/predictions.parquet"]

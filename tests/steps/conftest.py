@@ -88,7 +88,7 @@ def make_run(tmp_path_factory, tiny_settings, fresh):
             settings = settings.model_copy(update={"vanilla": vanilla})
         run = TinyRun(tmp_path_factory.mktemp("run"), settings, {}, {})
         benchmark, everybody = run["benchmark"], []
-        run.step("benchmark", prepare_benchmark.run, given.directory)
+        run.step("benchmark", prepare_benchmark.run, str(given.directory))
         run.step("vanilla", build_vanilla.run, settings.vanilla, benchmark)
         run.step("retrained", build_retrained.run, settings.vanilla, benchmark, everybody)
         run.step("statistics", collect_statistics.run, settings.statistics, benchmark, everybody, run["vanilla"])

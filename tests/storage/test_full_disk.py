@@ -9,6 +9,7 @@ from unsee.benchmark import embedded
 from unsee.explain import explain
 from unsee.mllm import checkpoint
 from unsee.storage import artifact
+from unsee.storage.store import FileStore
 from unsee.training import Checkpoints
 
 
@@ -51,7 +52,7 @@ def test_a_benchmark_that_does_not_fit_leaves_nothing(small_disk, benchmark_sett
 
 
 def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(small_disk):
-    checkpoints = Checkpoints(small_disk / "saved.safetensors")
+    checkpoints = Checkpoints(FileStore(small_disk), "saved.safetensors")
     checkpoints.save({"a": torch.arange(10)}, {"curve": [1]})
     with pytest.raises(SafetensorError) as error:
         checkpoints.save({"a": torch.zeros(200_000)}, {"curve": [1, 2]})

@@ -13,6 +13,7 @@ from unlearning_work import settings as settings_with
 from unsee.bench import plain
 from unsee.errors import TrainingFailure, UserError
 from unsee.mllm.rows import Rows, blended
+from unsee.storage.store import FileStore
 from unsee.tracking import NoTracker
 from unsee.training import Checkpoints
 from unsee.unlearning.method import Term
@@ -215,7 +216,7 @@ def test_a_run_interrupted_several_times_ends_in_the_same_bits(llava, make, tmp_
     shape = {"epochs": 3, "batch_forget_images": 1, "questions": 2, "versions": 2}
     undisturbed = make(copy_of(llava), **shape)
     curve = undisturbed.run()
-    checkpoints, stops = Checkpoints(tmp_path / "saved.safetensors", seconds=-1), [0, 3, 1]
+    checkpoints, stops = Checkpoints(FileStore(tmp_path), "saved.safetensors", seconds=-1), [0, 3, 1]
     resumed_curve = None
     while resumed_curve is None:
         work = make(copy_of(llava), checkpoints=checkpoints, **shape)
@@ -315,7 +316,7 @@ def test_the_cost_counts_what_is_trained(llava, make):
 def test_the_time_of_an_epoch_is_unknown_where_a_resumed_run_had_fewer_than_two_steps_to_make(
     llava, make, tmp_path, left
 ):
-    checkpoints, stops = Checkpoints(tmp_path / "saved.safetensors", seconds=-1), [3] if left else []
+    checkpoints, stops = Checkpoints(FileStore(tmp_path), "saved.safetensors", seconds=-1), [3] if left else []
     shape = {"epochs": 2, "questions": 2, "checkpoints": checkpoints}
     work = make(copy_of(llava), **shape)
     work = replace(work, terms=[[dying(terms[0], stops), *terms[1:]] for terms in work.terms])

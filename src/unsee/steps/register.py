@@ -9,18 +9,17 @@ UNSEE_STORE names (s3://bucket/prefix), if it is set.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from unsee.storage import artifact
-from unsee.storage.transfer import upload
+from unsee.storage.transfer import published
 from unsee.tracking import Tracker
-from unsee.tracking.mlflow import is_configured, parent_run_id, register_version
+from unsee.tracking.mlflow import is_configured, parent_run_id
+from unsee.tracking.registry import register_version
 
-STORE = "UNSEE_STORE"
 UNTRACKED = "no MLflow store is configured; set MLFLOW_TRACKING_URI to have the models registered"
 
 
@@ -67,12 +66,15 @@ def run(
             return {"registered_versions": 0.0}
         name, run_id, reason = f"unsee-{preset}", parent_run_id(), _no_candidate(facts["verdict"])
         tags = _tags(preset, facts)
-        before = register_version(
-            name, _source(vanilla, vanilla_uri), digests["vanilla"], {**tags, "kind": "vanilla"}, ["vanilla"], run_id
-        )
+        sources = {
+            "vanilla": published(vanilla, "model", vanilla_uri),
+            "unlearned": published(unlearned, "model", unlearned_uri),
+        }
+        of_vanilla = {**tags, "kind": "vanilla"}
+        before = register_version(name, sources["vanilla"], digests["vanilla"], of_vanilla, ["vanilla"], run_id)
         tags |= {**_unlearned_tags(facts), "base_version": before.uri, "base_sha256": base["sha256"]}
         aliases = [] if reason else ["candidate"]
-        after = register_version(name, _source(unlearned, unlearned_uri), digests["unlearned"], tags, aliases, run_id)
+        after = register_version(name, sources["unlearned"], digests["unlearned"], tags, aliases, run_id)
         registered = {
             model: {**asdict(version), "uri": version.uri, "sha256": digests[model]}
             for model, version in {"vanilla": before, "unlearned": after}.items()
@@ -106,11 +108,3 @@ def _unlearned_tags(summary: Mapping[str, Any]) -> dict[str, str]:
         "forget_people": str(len(summary["forget"])),
         "verdict": summary["verdict"]["status"],
     }
-
-
-def _source(directory: Path, uri: str) -> Path | str:
-    """Where the files stay: where KFP put them, if that is no local path, else in $UNSEE_STORE, else where they are."""
-    if "://" in uri and not uri.startswith("file://"):
-        return uri
-    root = os.environ.get(STORE)
-    return upload(directory, "model", root) if root else directory

@@ -9,18 +9,24 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import boto3
+from boto3.s3.transfer import TransferConfig
 from botocore import exceptions
 from botocore.config import Config
+from s3transfer.exceptions import RetriesExceededError
 
 from unsee.errors import UserError
+from unsee.storage.artifact import file_digest
 from unsee.storage.store import CONNECTIONS, Failed, Missing, Parts, require_inside
 
 ATTEMPTS = 5
 SECONDS_WITHOUT_A_BYTE = 30
 DEFAULT_REGION = "us-east-1"
+TRANSFERS = TransferConfig(max_concurrency=CONNECTIONS)
 ABSENT = ("NoSuchKey", "404")
 # S3's error codes, and what to do about them. {code} and {message} are the server's words.
 MENDS = {
@@ -108,6 +114,26 @@ class S3Store:
         with self.told():
             self.client.delete_object(Bucket=self.bucket, Key=self.key(name))
 
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        with TemporaryDirectory() as directory:
+            file = Path(directory) / "object"
+            yield file
+            noted = {"Metadata": {"sha256": file_digest(file)}}
+            with self.told(), file.open("rb") as data:
+                self.client.upload_fileobj(data, self.bucket, self.key(name), ExtraArgs=noted, Config=TRANSFERS)
+
+    @contextmanager
+    def reading(self, name: str) -> Iterator[Path]:
+        with TemporaryDirectory() as directory:
+            file = Path(directory) / "object"
+            with self.told(), file.open("wb") as data:
+                self.client.download_fileobj(self.bucket, self.key(name), data, Config=TRANSFERS)
+                noted = self.client.head_object(Bucket=self.bucket, Key=self.key(name))["Metadata"]
+            if noted.get("sha256") != file_digest(file):
+                raise Failed(f"{self.uri}/{name} is damaged (sha256 differs); run again, or delete it to start anew")
+            yield file
+
     def parts(self, name: str, size: int, part: int) -> Parts:
         with self.told():
             return _Multipart(self, self.key(name), size)
@@ -142,7 +168,7 @@ class S3Store:
             raise UserError(
                 f"{self.uri}: AWS_ENDPOINT_URL {self.endpoint} does not answer; start the server or correct the address"
             ) from error
-        except exceptions.BotoCoreError as error:
+        except (exceptions.BotoCoreError, RetriesExceededError) as error:
             reason = " ".join(str(error).split())
             raise Failed(f"{self.uri}: the connection to {self.endpoint} kept breaking ({reason})") from error
 

@@ -7,7 +7,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
@@ -55,6 +55,12 @@ class Store(Protocol):
 
     def delete(self, name: str) -> None:
         """Delete an object, if there is one."""
+
+    def writing(self, name: str) -> AbstractContextManager[Path]:
+        """A file to fill inside the block, which creates or replaces the object unless an exception leaves it."""
+
+    def reading(self, name: str) -> AbstractContextManager[Path]:
+        """A file that holds the object for as long as the block lasts; raises Missing."""
 
     def parts(self, name: str, size: int, part: int) -> Parts:
         """An object of `size` bytes to be sent in parts of `part` bytes, the last one shorter.
@@ -116,6 +122,22 @@ class FileStore:
 
     def delete(self, name: str) -> None:
         self._path(name).unlink(missing_ok=True)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        self._path(name).parent.mkdir(parents=True, exist_ok=True)
+        with self._temporary(name) as temporary:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(self._path(name))
+
+    @contextmanager
+    def reading(self, name: str) -> Iterator[Path]:
+        try:
+            yield self._path(name)
+        except FileNotFoundError:
+            raise Missing(f"{self.uri}/{name}") from None
 
     def parts(self, name: str, size: int, part: int) -> Parts:
         return _FileParts(self._path(name), part)

@@ -26,11 +26,20 @@ from unsee.storage import artifact
 from unsee.storage.artifact import MANIFEST, Manifest
 from unsee.storage.store import CONNECTIONS, Failed, Missing, Parts, Store, open_store
 
+STORE = "UNSEE_STORE"
 PART = 8 << 20
 MOST_PARTS = 10_000
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def store_root() -> str:
+    """The store at $UNSEE_STORE; raises UserError if it is not set."""
+    root = os.environ.get(STORE)
+    if not root:
+        raise UserError(f"{STORE} is not set; write e.g. export {STORE}=s3://bucket/prefix")
+    return root
 
 
 def upload(directory: Path, kind: str, root: str) -> str:
@@ -56,6 +65,20 @@ def upload(directory: Path, kind: str, root: str) -> str:
     if MANIFEST not in there:
         store.create(MANIFEST, (directory / MANIFEST).read_bytes())
     return store.uri
+
+
+def published(directory: Path, kind: str, uri: str) -> Path | str:
+    """Where others find an artifact that a step has: at `uri`, else in the store at $UNSEE_STORE, else in `directory`.
+
+    On a cluster, KFP has put it at `uri` (s3://…). Where that is a local path, it is uploaded if a store is named.
+
+    Raises:
+        UserError, Failed: as `upload`.
+    """
+    if "://" in uri and not uri.startswith("file://"):
+        return uri
+    root = os.environ.get(STORE)
+    return upload(directory, kind, root) if root else directory
 
 
 def download(uri: str, path: Path, kind: str) -> Manifest:
