@@ -40,8 +40,8 @@ def sweep(
         seeds: Seeds, a JSON list; each has its own vanilla and retrained model.
         overrides: Settings to change throughout, a JSON list.
         config: Settings to change, as YAML text of the preset's shape; overrides win over it.
-        benchmark: Benchmark directory; empty: generate the embedded benchmark of each seed.
-        benchmark_digest: Digest of that directory's manifest; a changed one makes the run start anew.
+        benchmark: Benchmark, a directory or an address (s3://…); empty: generate the embedded benchmark of each seed.
+        benchmark_digest: Digest of the manifest of a benchmark directory; a changed one makes the run start anew.
         forget: Ids of the people to be forgotten, a JSON list; empty: the benchmark's own forget split.
         code_digest: Identity of code and library versions where the image does not give it (local runs).
         cpu: Cores of each step that holds a model.

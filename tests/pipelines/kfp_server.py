@@ -26,7 +26,6 @@ PREFIX = "/apis/v2beta1"
 OPERATIONS = {1: "EQUALS"}
 """The only one there is here, by its number in filter.proto, which the SDK sends."""
 START = datetime(2030, 1, 1, tzinfo=UTC)
-JSON = "application/json"
 
 
 class Refused(Exception):
@@ -124,15 +123,6 @@ class Handler(BaseHTTPRequestHandler):
 
     state: KfpServer
 
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_POST(self) -> None:
-        self._answer()
-
-    def do_DELETE(self) -> None:
-        self._answer()
-
     def log_message(self, *_: object) -> None:
         pass
 
@@ -150,6 +140,8 @@ class Handler(BaseHTTPRequestHandler):
             status = api.GoogleRpcStatus(code=3, message=str(refused))
             self._send(refused.status, self.state.write(status))
 
+    do_GET = do_POST = do_DELETE = _answer  # noqa: N815 (http.server looks for these names)
+
     def _found(self, body: bytes) -> Any:
         method, path = self.state.requests[-1]
         if self.state.failing:
@@ -165,7 +157,7 @@ class Handler(BaseHTTPRequestHandler):
                 return answer(self.state, self.state.queries[-1], body, *match.groups())
         raise Refused(HTTPStatus.NOT_FOUND, f"{method} {path} is no method of the API")
 
-    def _send(self, status: HTTPStatus, body: bytes, kind: str = JSON) -> None:
+    def _send(self, status: HTTPStatus, body: bytes, kind: str = "application/json") -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))

@@ -159,7 +159,8 @@ class _FileParts:
     """A temporary file beside the object, of this writer alone."""
 
     def __init__(self, path: Path, part: int):
-        self.path, self.part, self.temporary = path, part, _temporary(path)
+        self.path, self.part = path, part
+        self.temporary = path.with_name(f".~{path.name}.{uuid.uuid4().hex[:8]}")
         path.parent.mkdir(parents=True, exist_ok=True)
         self.temporary.touch()
 
@@ -176,10 +177,6 @@ def _sync(path: Path) -> None:
     """Have the disk hold what the file does."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".~{path.name}.{uuid.uuid4().hex[:8]}")
 
 
 def require_inside(name: str) -> str:
