@@ -28,5 +28,5 @@ def compile_all(out: Path = COMPILED, image: str = IMAGE) -> list[Path]:
 
 def _compile(pipeline: GraphComponent, path: Path, image: str) -> Path:
     compiler.Compiler().compile(pipeline, str(path))
-    path.write_text(path.read_text().replace(f"image: {IMAGE}\n", f"image: {image}\n"))
+    path.write_text(path.read_text().replace(f": {IMAGE}\n", f": {image}\n"))
     return path

@@ -8,13 +8,15 @@ from unsee_components import IMAGE
 def finish(
     status: PipelineTaskFinalStatus,
 ):
-    """Close the MLflow parent run as the pipeline ended: FINISHED only when every step succeeded.
+    """Close the MLflow parent run as the pipeline ended: FINISHED only when every step succeeded. Say what it ran in.
 
     Args:
         status: How the pipeline ended, filled in by KFP.
     """
+    from unsee.image import log_image
     from unsee.tracking.mlflow import finish_parent, parent_run_id
 
     run_id = parent_run_id()
     if run_id is not None:
+        log_image(run_id)
         finish_parent(run_id, succeeded=status.state == "SUCCEEDED")

@@ -60,13 +60,17 @@ def run(
     benchmark: GivenBenchmark = None,
     forget: Forget = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    runner: Annotated[
+        Literal["process", "docker"], typer.Option(help="Where steps run: processes, or containers of the step image.")
+    ] = "process",
 ) -> None:
     """Run the whole pipeline on this machine: vanilla, retrained, unlearned, evaluated, attacked, reported."""
     jobs, request = requested(preset, config, assignments, benchmark, forget)
-    from unsee_pipelines import local
+    from unsee_pipelines import local, runners
     from unsee_pipelines.summary import final_table
 
-    typer.echo(f"\n{final_table(local.run(jobs.unlearn_job(request, method, seed), out))}")
+    outcome = local.run(jobs.unlearn_job(request, method, seed), out, runners.named(runner))
+    typer.echo(f"\n{final_table(outcome)}")
 
 
 for command in (compare, sweep, frontier, search, table1):

@@ -97,6 +97,7 @@ def table1(
 
 def _compared(job: Any, out: Path) -> None:
     from unsee_pipelines import local
+    from unsee_pipelines.runners import Processes
     from unsee_pipelines.summary import comparison_table
 
-    typer.echo(f"\n{comparison_table(local.run(job, out))}")
+    typer.echo(f"\n{comparison_table(local.run(job, out, Processes()))}")
