@@ -121,7 +121,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
         transcript = Transcript(names, io.StringIO(), io.StringIO(), lambda step: None, len(names), lambda task: True)
         with everything_into(transcript), local._environment(NOTES=str(root / f"{run}.txt")):
             arguments = {"methods": METHODS, "seeds": [0, 1]}
-            local._execute(spec, arguments, root / run / "artifacts", place, transcript, Processes().of_kfp(root, root, []))
+            runner = Processes().of_kfp(root, root, [])
+            local._execute(spec, arguments, root / run / "artifacts", place, transcript, runner)
     return root
 
 

@@ -40,9 +40,8 @@ def execute(tmp_path: Path, **arguments: list[int] | list[str]) -> Path:
     names = local._step_names(nested.pipeline_spec)
     transcript = Transcript(names, io.StringIO(), io.StringIO(), lambda step: None, len(names), lambda task: True)
     with everything_into(transcript):
-        local._execute(
-            nested.pipeline_spec, arguments, tmp_path / "artifacts", place, transcript, Processes().of_kfp(tmp_path, tmp_path, [])
-        )
+        runner = Processes().of_kfp(tmp_path, tmp_path, [])
+        local._execute(nested.pipeline_spec, arguments, tmp_path / "artifacts", place, transcript, runner)
     return tmp_path / "artifacts"
 
 

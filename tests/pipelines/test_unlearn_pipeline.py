@@ -33,6 +33,8 @@ def test_golden_names_the_image_by_its_version_and_compile_puts_a_digest_there(t
     assert f"image: {IMAGE}\n" in (COMPILED / "unlearn.yaml").read_text()
     executors = next(yaml.safe_load_all(compiled.read_text()))["deploymentSpec"]["executors"]
     assert {executor["container"]["image"] for executor in executors.values()} == {reference}
+    told = [{"name": "UNSEE_IMAGE", "value": reference}]
+    assert all(executor["container"]["env"] == told for executor in executors.values())
 
 
 def test_compile_refuses_what_is_no_image_reference(tmp_path):
