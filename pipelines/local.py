@@ -227,12 +227,7 @@ def _execute(
     transcript: Transcript,
     of_kfp: local.SubprocessRunner | local.DockerRunner,
 ) -> None:
-    local.init(
-        of_kfp,
-        pipeline_root=str(root),
-        enable_caching=True,
-        cache_root=str(place.cache),
-    )
+    local.init(of_kfp, pipeline_root=str(root), enable_caching=True, cache_root=str(place.cache))
     error = None
     try:
         run_local_pipeline(_for_local_engine(spec), dict(arguments))
