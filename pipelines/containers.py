@@ -51,11 +51,8 @@ class Containers:
         UserError: there is no engine, no image, or no tracking server that containers reach.
     """
 
-    signals: Sequence[signal.Signals] = (
-        signal.SIGTERM,
-        signal.SIGHUP,
-        signal.SIGINT,
-    )  # a terminal interrupts its own processes only
+    # A terminal interrupts its own processes, and no containers.
+    signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
     def __init__(self) -> None:
         uri = os.environ.get("MLFLOW_TRACKING_URI", "")
