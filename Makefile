@@ -2,15 +2,17 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/unsee/__init__.py)
+REVISION = $(shell git describe --always --dirty --abbrev=40 --exclude='*')
 
-.PHONY: install demo test test-slow test-figures lint bench readme screenshots clean
+.PHONY: install demo test test-slow test-figures test-image image lint bench readme screenshots clean
 
 # What a person types first: the whole pipeline on an embedded model. Needs nothing but Python 3.11.
 demo: install
 	$(BIN)/unsee run --preset embedded --method vkd --out runs/demo
 
 test: install
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow and not image"
 
 # Kill-and-resume of every step, real photographs end to end, a small comparison, rebuilding the base model.
 test-slow: install
@@ -20,10 +22,21 @@ test-slow: install
 test-figures: install
 	$(BIN)/pytest -m figures
 
+# The image of every pipeline step. BUILD holds further arguments of docker build, see docs/images.md.
+image: export DOCKER_BUILDKIT = 1
+image:
+	docker build --file images/step/Dockerfile --tag unsee:$(VERSION) $(BUILD) \
+		--build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) .
+
+# The image that `make image` made, and the DAG in its containers.
+test-image: install
+	$(BIN)/pytest -m image
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint images/step/Dockerfile
 
 bench: install
 	$(BIN)/unsee bench --out runs/bench.json

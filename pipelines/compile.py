@@ -53,6 +53,7 @@ class Fixed:
         """Put these values in the place of those that stand in the code."""
         for standing, wanted in (
             (f"image: {IMAGE}", f"image: {self.image}"),
+            (f"value: {IMAGE}", f"value: {self.image}"),
             (f"activeDeadlineSeconds: '{TIMEOUT}'", f"activeDeadlineSeconds: '{self.hours * HOUR}'"),
             (f"sizeLimit: {SHARED_MEMORY}", f"sizeLimit: {self.shared_memory}"),
             ("parallelismLimit: 1", f"parallelismLimit: {self.parallelism}"),

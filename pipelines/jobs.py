@@ -84,6 +84,7 @@ def unlearn_job(request: Request, method: str, seed: int) -> Job:
         arguments=arguments,
         parameters=_parameters(arguments, settings),
         published={"report/summary": "report", "register/registration": "registration"},
+        reads=_reads(arguments, settings),
     )
 
 
@@ -133,6 +134,7 @@ def compare_job(
         },
         steps=2 + len(seeds) * (STEPS_OF_A_SEED + len(methods) * STEPS_OF_A_METHOD),
         published={"compare-report/comparison": "comparison"},
+        reads=_reads(arguments, settings),
     )
 
 
@@ -188,10 +190,20 @@ def _of_method(request: Request, method: str, seed: int) -> Settings:
 
 def _identity(settings: Settings) -> str:
     """What the cache must know besides settings and data: the code, and a base model that is not part of it."""
+    base = _given_base(settings)
+    return code_digest() if base is None else artifact.digest_of([code_digest(), directory_digest(base)])
+
+
+def _given_base(settings: Settings) -> Path | None:
+    """The directory of a base model that is not the embedded one; whether there is one, the first step says."""
     base = Path(settings.vanilla.base)
-    if settings.vanilla.base == EMBEDDED or not base.is_dir():
-        return code_digest()
-    return artifact.digest_of([code_digest(), directory_digest(base)])
+    return base if settings.vanilla.base != EMBEDDED and base.is_dir() else None
+
+
+def _reads(arguments: dict[str, Any], settings: Settings) -> tuple[Path, ...]:
+    """Directories that steps read."""
+    benchmark = Path(arguments["benchmark"]) if arguments["benchmark"] else None
+    return tuple(path for path in (benchmark, _given_base(settings)) if path is not None)
 
 
 def _parameters(arguments: dict[str, Any], settings: Settings) -> dict[str, Any]:

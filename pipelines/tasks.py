@@ -6,6 +6,9 @@ from typing import Any
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
+from unsee.image import REFERENCE
+from unsee_components import IMAGE
+
 SETTINGS = "unsee"
 """ConfigMap that says where servers are. The chart makes it and both Secrets, or takes existing ones."""
 SETTINGS_KEYS = ("UNSEE_STORE", "UNSEE_CHECKPOINTS", "AWS_REGION", "MLFLOW_TRACKING_URI")
@@ -57,9 +60,12 @@ def heavy(task: PipelineTask, machine: Machine) -> PipelineTask:
 
 
 def _dependable(task: PipelineTask, cached: bool) -> PipelineTask:
-    """Retries for what passes by itself. The run's id is no parameter, which would defeat caching."""
+    """Retries for what passes by itself. In the environment: where servers are, the image's reference, which the image
+    cannot know, and the run's id, which as a parameter would defeat caching.
+    """
     task.set_retry(num_retries=3, backoff_duration="30s", backoff_factor=2, backoff_max_duration="600s")
     task.set_caching_options(cached)
+    task.set_env_variable(REFERENCE, IMAGE)
     kubernetes.set_timeout(task, TIMEOUT)
     kubernetes.use_config_map_as_env(task, SETTINGS, _same(SETTINGS_KEYS))
     kubernetes.use_config_map_as_env(task, SETTINGS, _same(OPTIONAL_SETTINGS_KEYS), optional=True)

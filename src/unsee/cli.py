@@ -63,13 +63,17 @@ def run(
     forget: Forget = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
     stack: OnStack = False,
+    runner: Annotated[
+        Literal["process", "docker"], typer.Option(help="Where steps run: processes, or containers of the step image.")
+    ] = "process",
 ) -> None:
     """Run the whole pipeline on this machine: vanilla, retrained, unlearned, evaluated, attacked, reported."""
     jobs, request = requested(preset, config, assignments, benchmark, forget)
-    from unsee_pipelines import local
+    from unsee_pipelines import local, runners
     from unsee_pipelines.summary import final_table
 
-    typer.echo(f"\n{final_table(local.run(jobs.unlearn_job(request, method, seed), out, servers(stack)))}")
+    job = jobs.unlearn_job(request, method, seed)
+    typer.echo(f"\n{final_table(local.run(job, out, runners.named(runner), servers(stack)))}")
 
 
 for command in (compare, sweep, frontier, search, table1):

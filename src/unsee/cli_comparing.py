@@ -105,4 +105,4 @@ def _compared(job: Any, out: Path, stack: bool) -> None:
     from unsee_pipelines import local
     from unsee_pipelines.summary import comparison_table
 
-    typer.echo(f"\n{comparison_table(local.run(job, out, servers(stack)))}")
+    typer.echo(f"\n{comparison_table(local.run(job, out, servers=servers(stack)))}")

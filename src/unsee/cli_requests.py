@@ -112,7 +112,7 @@ def answer(
     run = f"{out.resolve().name}-{uuid.uuid4().hex[:8]}"
     job = jobs.continual_job(request, method, seed, reference=reference, retry=retry)
     try:
-        local.run(job, out, {STORE: store, turn.RUN: run})
+        local.run(job, out, servers={STORE: store, turn.RUN: run})
     finally:
         turn.end(store, run, by="unsee requests answer")
     found = turn.Turn.of(Journal(store).read())
