@@ -64,7 +64,6 @@ def _corpus(template: str) -> Iterator[str]:
         yield from (f" {value}" for value in values)
         yield from (f" {value}." for value in values)
     yield from (feature_question(feature) for feature in FEATURES)
-    yield INSTRUCTION
     yield template
 
 

@@ -214,6 +214,10 @@ class Method(Generic[SettingsT]):
         """Which weights the forgetting terms may change; None: all."""
         return None
 
+    def told(self) -> Mapping[str, float]:
+        """Figures about what it works with, taken before anything changes."""
+        return {}
+
     def before(self) -> Mapping[str, Tensor]:
         """Edit the model before training. Returns entries of tunable tensors that must then stay as they are, bool."""
         return {}

@@ -37,8 +37,9 @@ class Unlearning:
 
     terms: what is minimised, for each version of the portraits, an epoch each in turn. portraits: how many an epoch
     ascends on. parameters: the tunable tensors of `model` by full name; all others are frozen. finish: edits the
-    trained model. pruned: the neurons removed so far, by part of the model. mask: None lets the forgetting terms change
-    every weight. frozen_entries: per tensor, entries that must stay as they are (pruned neurons), broadcastable bool.
+    trained model. pruned: the neurons removed so far, by part of the model. told: what the method says about what it
+    works with. mask: None lets the forgetting terms change every weight. frozen_entries: per tensor, entries that must
+    stay as they are (pruned neurons), broadcastable bool.
     """
 
     settings: UnlearnSettings
@@ -48,6 +49,7 @@ class Unlearning:
     parameters: Mapping[str, nn.Parameter]
     finish: Callable[[], None]
     pruned: Mapping[str, Pruned]
+    told: Mapping[str, float] = field(default_factory=dict)
     mask: SaliencyMask | None = None
     frozen_entries: Mapping[str, Tensor] = field(default_factory=dict)
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
@@ -58,6 +60,7 @@ class Unlearning:
     def of(cls, work: Work, checkpoints: Checkpoints, tracker: Tracker) -> "Unlearning":
         """A method's work on the vanilla model, which is edited where the method does so before training."""
         method = find(work.settings.method)(work.settings, work)
+        told = method.told()
         terms = [method.terms(version) for version in work.versions]
         mask = method.mask()
         return cls(
@@ -68,6 +71,7 @@ class Unlearning:
             parameters=work.parameters,
             finish=method.after,
             pruned=method.pruned,
+            told=told,
             mask=mask,
             frozen_entries=method.before(),
             checkpoints=checkpoints,
