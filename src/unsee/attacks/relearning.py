@@ -76,7 +76,7 @@ class RelearningAttack:
         self.mllm, self.settings = mllm, settings
         self.bank = ImageBank(mllm, benchmark)
         self.portraits = Portraits(mllm, self.bank, benchmark, request.forget)
-        self.examiner = Examiner(mllm, self.bank, settings.evaluation_batch_images, settings.choice)
+        self.examiner = Examiner(mllm, self.bank.pixels, settings.evaluation_batch_images, settings.choice)
         evaluated = benchmark.select(role="eval", task="classification")
         self.asked = [Asked(q, q.modality, q.image) for q in evaluated if q.entity_id in request.forget]
         self.original = {name: tensor.clone() for name, tensor in mllm.model.state_dict().items()}
@@ -113,8 +113,7 @@ class RelearningAttack:
         return mean_loss(self.portraits.forward(images))
 
     def _measure(self, epoch: int, budget: Budget) -> dict[str, float | None]:
-        scores = self.examiner.scores(self.asked)
-        right = [int(np.argmax(s)) == a.question.answer_index for s, a in zip(scores, self.asked, strict=True)]
+        right = self.examiner.right(self.asked)
 
         def accuracy(wanted: Sequence[bool]) -> float | None:
             chosen = [r for r, w in zip(right, wanted, strict=True) if w]

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import DynamicCache
@@ -15,7 +16,7 @@ from unsee.evaluation.parsing import LETTERS
 from unsee.mllm.families import Mllm
 from unsee.mllm.packing import option_scores, pack_options, text_start
 from unsee.mllm.prompts import Rendered, common_prefix
-from unsee.mllm.rows import ImageBank
+from unsee.mllm.rows import Pixels
 
 AskedModality = Literal["vqa", "qa", "qa_with_face", "qa_with_other_face"]
 TEXT_ROW = 32
@@ -61,10 +62,8 @@ def batches(asked: Sequence[Asked], batch_images: int) -> Iterator[list[Row]]:
 class Examiner:
     """Asks one model questions, without gradients."""
 
-    def __init__(
-        self, mllm: Mllm, bank: ImageBank, batch_images: int, choice: Literal["options", "letter"] = "options"
-    ):
-        self.mllm, self.bank, self.batch_images, self.choice = mllm, bank, batch_images, choice
+    def __init__(self, mllm: Mllm, pixels: Pixels, batch_images: int, choice: Literal["options", "letter"] = "options"):
+        self.mllm, self.pixels, self.batch_images, self.choice = mllm, pixels, batch_images, choice
 
     def asks_freely(self, question: Question) -> bool:
         """Whether the question is put as it stands, so that the answer itself is expected and not a letter."""
@@ -100,6 +99,11 @@ class Examiner:
                     found[place] = _finite(item.question, options[: len(self.candidates(item.question))])
         return found
 
+    def right(self, asked: Sequence[Asked]) -> list[bool]:
+        """Whether the right option of each question is the likeliest."""
+        scores = zip(asked, self.scores(asked), strict=True)
+        return [int(np.argmax(of_options)) == item.question.answer_index for item, of_options in scores]
+
     @torch.inference_mode()
     def answers(self, asked: Sequence[Asked]) -> list[str]:
         """Greedy answers, in the order asked, of at most a few tokens more than the longest right answer."""
@@ -123,7 +127,7 @@ class Examiner:
 
     def _features(self, rows: Sequence[Row]) -> Tensor | None:
         images = [row.image for row in rows if row.image is not None]
-        return self.mllm.features(self.bank.pixels(images)) if images else None
+        return self.mllm.features(self.pixels(images)) if images else None
 
     def _generate(self, prompts: list[list[tuple[int, ...]]], features: Tensor | None, longest: int) -> list[str]:
         """The prefix once per row, its cache shared by the row's questions, then token by token."""

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from zlib import crc32
 
@@ -154,7 +154,7 @@ class Portraits(Rows):
         for question in benchmark.select(role="train", modality="vqa"):
             if question.entity_id in people and question.image is not None:
                 by_person[question.entity_id][question.image] = None
-                rows[question.image].append(_rendered(mllm, question, instruction))
+                rows[question.image].append(_rendered(mllm, instructed(question, instruction)))
         super().__init__(mllm, rows, see or (lambda images: mllm.features(bank.pixels(images))), batch)
         self.bank = bank
         self.by_person = {person: tuple(images) for person, images in by_person.items()}
@@ -169,9 +169,14 @@ def by_name(mllm: Mllm, benchmark: Benchmark, people: Collection[str], batch: in
     return Rows(mllm, rows, None, batch)
 
 
-def _rendered(mllm: Mllm, question: Question, instruction: str = "") -> Rendered:
+def instructed(question: Question, instruction: str) -> Question:
+    """The question with an instruction before it, in which `{name}` is the person's name; empty for none."""
     before = f"{instruction.replace('{name}', question.entity_name)} " if instruction else ""
-    return mllm.prompter.trained(before + question.prompt, question.answer, image=question.image is not None)
+    return replace(question, prompt=before + question.prompt)
+
+
+def _rendered(mllm: Mllm, question: Question) -> Rendered:
+    return mllm.prompter.trained(question.prompt, question.answer, image=question.image is not None)
 
 
 class FrozenPrefix:

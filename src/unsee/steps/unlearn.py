@@ -84,7 +84,7 @@ def run(
     checkpoints.clear()
     tracker.log_params({**settings.model_dump(), **({"d_F": found["d_F"]} if "d_F" in found else {})})
     losses = {k: v for k, v in curve[-1].items() if k != "step"} if curve else {}
-    return {**losses, **found, **cost}
+    return {**losses, **found, **cost, **unlearning.told}
 
 
 def _removed(pruned: Mapping[str, Pruned]) -> list[dict[str, str | int]]:

@@ -91,9 +91,10 @@ class Work:
 
     @cached_property
     def vanilla_head(self) -> nn.Module:
-        """The LLM's output layer as it is before anything changes; a copy where it is trained."""
+        """The LLM's output layer as it is before anything changes; a copy where it is trained or attacked."""
         trained = {id(parameter) for parameter in self.parameters.values()}
-        if not any(id(parameter) in trained for parameter in self.mllm.head.parameters()):
+        changes = any(id(parameter) in trained for parameter in self.mllm.head.parameters())
+        if not changes and self.settings.resist is None:
             return self.mllm.head
         return copy.deepcopy(self.mllm.head).requires_grad_(False)
 
@@ -213,6 +214,10 @@ class Method(Generic[SettingsT]):
     def mask(self) -> SaliencyMask | None:
         """Which weights the forgetting terms may change; None: all."""
         return None
+
+    def told(self) -> Mapping[str, float]:
+        """Figures about what it works with, taken before anything changes."""
+        return {}
 
     def before(self) -> Mapping[str, Tensor]:
         """Edit the model before training. Returns entries of tunable tensors that must then stay as they are, bool."""
