@@ -157,10 +157,9 @@ class Examiner:
         return [text.strip() for text in texts]
 
     def _prefix_cache(self, prefix: Tensor, rows: int, features: Tensor | None) -> DynamicCache:
-        inputs = self.mllm.prefix_embeddings(prefix, rows, features)
-        positions = self.mllm.positions(prefix).unsqueeze(-2)
         cache = DynamicCache(config=self.mllm.language_model.config)
-        self.mllm.language_model(inputs_embeds=inputs, position_ids=positions, past_key_values=cache, use_cache=True)
+        inputs = self.mllm.prefix_inputs(prefix, rows, features)
+        self.mllm.language_model(**inputs, past_key_values=cache, use_cache=True)
         return cache
 
 

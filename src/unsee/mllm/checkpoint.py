@@ -17,16 +17,13 @@ from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from unsee.errors import UserError
-from unsee.mllm.families import Llava, Mllm
-from unsee.mllm.qwen2_vl import Qwen2Vl
+from unsee.mllm.families import FAMILIES, Mllm
 from unsee.storage.artifact import digest_of, file_digest, write_json
 
 transformers_logging.disable_progress_bar()
 
 DELTA = "delta.safetensors"
 DELTA_FACTS = "delta.json"
-FAMILIES: Mapping[str, type[Mllm]] = {"llava": Llava, "qwen2_vl": Qwen2Vl}
-"""By `model_type` in config.json."""
 
 
 def weights_digest(directory: Path) -> str:

@@ -7,7 +7,7 @@ own block, so that no dense mask over all blocks is paid for; only attention see
 other layers see real tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,14 +15,20 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, rotate_half
 
+from unsee.errors import UserError
 from unsee.mllm.prompts import Rendered, common_prefix
 
 ATTENTION = "unsee_packed"
+LLMS = (
+    "llama", "mistral", "qwen2", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3", "qwen3_vl_text", "gemma", "gemma2",
+    "gemma3_text",
+)  # fmt: skip
+"""`model_type` of the LLMs whose decoder layers are as `hidden_states` takes them."""
 IGNORE = -100
 
 
@@ -32,13 +38,16 @@ class Layout:
 
     prefix: P, tokens in the prefix. slots: int64 [B, Q, L], where in the row a block's tokens stand (0: none).
     places: int64 [B, S], the inverse: block * L + offset. visible: bool [B, Q, L, L], which tokens of its block a
-    token sees; padding is seen by nobody.
+    token sees; padding is seen by nobody. sees: bool [P, P], which tokens of the prefix see which (None: causal).
+    mutual: int64 [B], how many tokens at a row's beginning all see each other (None: none; else one block per row).
     """
 
     prefix: int
     slots: Tensor
     places: Tensor
     visible: Tensor
+    sees: Tensor | None = None
+    mutual: Tensor | None = None
 
     @classmethod
     def of(cls, prefix: int, lengths: Tensor) -> "Layout":
@@ -91,6 +100,7 @@ class Packed:
     [B, S], counted from the end of the prefix, alike on every axis. targets: int64 [B, S], the id to be predicted *at*
     each position, IGNORE where nothing is asked. answers: int64 [B, Q, O, T, 2], (place in the row, id) of each token
     of each option, padded with (-1, -1); O = 0 in training. weights: float [B, Q], 1 for a question and 0 for padding.
+    prompts: int64 [B, Q], how many tokens of each block are of the prompt.
     """
 
     prefix: Tensor
@@ -100,6 +110,7 @@ class Packed:
     targets: Tensor
     answers: Tensor
     weights: Tensor
+    prompts: Tensor
 
     @cached_property
     def asked(self) -> Tensor:
@@ -163,6 +174,7 @@ def pack_training(rows: Sequence[Sequence[Rendered]], pad: int) -> Packed:
         targets=_end_to_end(wanted, IGNORE),
         answers=torch.empty(*lengths.shape, 0, 0, 2, dtype=torch.long),
         weights=(lengths > 0).float(),
+        prompts=_lengths([[r.prompt[prefix:] for r in row] for row in rows]),
     )
 
 
@@ -192,7 +204,38 @@ def pack_options(rows: Sequence[Sequence[Rendered]], pad: int) -> Packed:
         targets=torch.full_like(tokens, IGNORE),
         answers=answers,
         weights=(lengths > 0).float(),
+        prompts=_lengths([[r.prompt[prefix:] for r in row] for row in rows]),
     )
+
+
+def alone(packed: Packed, features: Tensor | None) -> tuple[Packed, Tensor | None]:
+    """The same questions in rows of their own, each with its row's features, for an LLM whose prefix sees the question.
+
+    The tokens that are read come in the same order.
+    """
+    filled = packed.layout.visible.diagonal(dim1=-2, dim2=-1)
+    row, block = filled.any(dim=-1).nonzero().unbind(dim=-1)
+    filled, prompts = filled[row, block], packed.prompts[row, block]
+    from_row = row[:, None], packed.layout.slots[row, block]
+    slots = torch.arange(filled.shape[1]).where(filled, 0)
+    layout = Layout(
+        packed.layout.prefix,
+        slots=slots[:, None],
+        places=slots,
+        visible=packed.layout.visible[row, block][:, None],
+        mutual=packed.layout.prefix + prompts,
+    )
+    own = Packed(
+        prefix=packed.prefix,
+        tokens=packed.tokens[from_row],
+        positions=packed.positions[from_row],
+        layout=layout,
+        targets=torch.zeros_like(slots).where(packed.read[from_row] & filled, IGNORE),
+        answers=torch.empty(len(row), 1, 0, 0, 2, dtype=torch.long),
+        weights=torch.ones(len(row), 1),
+        prompts=prompts[:, None],
+    )
+    return own, None if features is None else features[row]
 
 
 def _tree_tokens(rendered: Rendered, prefix: int) -> tuple[int, ...]:
@@ -246,7 +289,12 @@ def packed_attention(
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     shared = slice(0, packing.prefix)
     prefix = F.scaled_dot_product_attention(
-        query[:, :, shared], key[:, :, shared], value[:, :, shared], is_causal=True, scale=scaling
+        query[:, :, shared],
+        key[:, :, shared],
+        value[:, :, shared],
+        attn_mask=packing.sees,
+        is_causal=packing.sees is None,
+        scale=scaling,
     )
     blocks = _block_attention(query, key, value, packing, scaling or query.shape[-1] ** -0.5)
     return torch.cat([prefix, blocks], dim=2).transpose(1, 2), None
@@ -281,21 +329,66 @@ AttentionInterface.register(ATTENTION, packed_attention)
 AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 
-def hidden_states(language_model: PreTrainedModel, packed: Packed, prefix: Tensor, positions: Tensor) -> Tensor:
+def require_exact(config: PreTrainedConfig) -> None:
+    """Raises UserError for an LLM, described by its part of config.json, that packed rows are not known to fit."""
+    if config.model_type not in LLMS:
+        raise UserError(
+            f"config.json: an LLM of model_type {config.model_type!r} is not known to give the same for packed rows as "
+            f"for one row per question; use a model with one of {', '.join(LLMS)}"
+        )
+
+
+def hidden_states(
+    language_model: PreTrainedModel,
+    packed: Packed,
+    prefix: Tensor,
+    positions: Tensor,
+    rotary: Callable[[Tensor, Tensor], Sequence[tuple[Tensor, Tensor]]],
+    windows: Sequence[int | None],
+) -> Tensor:
     """Last hidden states of the T tokens that are read, [T, D], row by row.
 
     Args:
         language_model: decoder layers that each add self-attention, then an MLP, as in Llama, Mistral and Qwen2.
         prefix: embeddings of the shared prefix [B, P, D], images included.
         positions: rotary positions of the shared prefix [P], or [axes, P]; those of the blocks follow the largest.
+        rotary: cosines and sines for each layer, from hidden states and the positions of whole rows.
+        windows: how many tokens each layer sees, itself and those before it; None: all.
     """
     hidden = torch.cat([prefix, language_model.get_input_embeddings()(packed.tokens)], dim=1)
-    rotary = language_model.rotary_emb(hidden, _row_positions(positions, packed))
+    turns = rotary(hidden, _row_positions(positions, packed))
+    masks = [_mask(packed, window) for window in windows]
     *layers, last = language_model.layers
-    for layer in layers:
-        hidden = layer(hidden, position_embeddings=rotary, attention_mask=None, packing=packed.layout)
-    read = _last_layer(last, hidden, rotary, len(packed.prefix), packed.reading)
+    for layer, turn, mask in zip(layers, turns, masks, strict=False):
+        packing = packed.layout if mask is None else None
+        hidden = layer(hidden, position_embeddings=turn, attention_mask=mask, packing=packing)
+    read = _last_layer(last, hidden, turns[-1], masks[-1], len(packed.prefix), packed.reading)
     return language_model.norm(read[packed.reading.taken])
+
+
+def windows_of(config: PreTrainedConfig) -> list[int | None]:
+    """How many tokens each layer of an LLM sees, itself and those before it; None: all."""
+    facts = config.to_dict()
+    kinds = facts.get("layer_types") or ["sliding_attention"] * config.num_hidden_layers
+    return [facts.get("sliding_window") if kind == "sliding_attention" else None for kind in kinds]
+
+
+def _mask(packed: Packed, window: int | None) -> Tensor | None:
+    """bool [B, 1, P + S, P + S], which token sees which; None where attention in two parts knows."""
+    layout, tokens = packed.layout, packed.layout.prefix + packed.tokens.shape[1]
+    if layout.mutual is None and (window is None or window > layout.prefix + int(packed.positions.max())):
+        return None
+    places = _row_positions(torch.arange(layout.prefix), packed)
+    causal = torch.ones(layout.prefix, layout.prefix, dtype=torch.bool).tril()
+    seen = torch.zeros(len(places), tokens, tokens, dtype=torch.bool)
+    seen[:, : layout.prefix, : layout.prefix] = causal if layout.sees is None else layout.sees
+    seen[:, layout.prefix :] = Reading.of(torch.ones_like(packed.tokens, dtype=torch.bool), layout).visible
+    if layout.mutual is not None:
+        early = torch.arange(tokens) < layout.mutual[:, None]
+        seen |= early[:, :, None] & early[:, None, :]
+    if window is not None:
+        seen &= places[:, :, None] - places[:, None, :] < window
+    return seen[:, None]
 
 
 def _row_positions(prefix: Tensor, packed: Packed) -> Tensor:
@@ -322,19 +415,25 @@ class _Seen:
 
 
 def _last_layer(
-    layer: LlamaDecoderLayer, hidden: Tensor, rotary: tuple[Tensor, Tensor], prefix: int, reading: Reading
+    layer: LlamaDecoderLayer,
+    hidden: Tensor,
+    rotary: tuple[Tensor, Tensor],
+    mask: Tensor | None,
+    prefix: int,
+    reading: Reading,
 ) -> Tensor:
     """The last decoder layer's output at the tokens read, [B, R, D]. All others only give it keys and values."""
     attention, normed = layer.self_attn, layer.input_layernorm(hidden)
     heads = (*hidden.shape[:2], -1, attention.head_dim)
     key, value = (project(normed).view(heads).transpose(1, 2) for project in (attention.k_proj, attention.v_proj))
+    key = dict(attention.named_children()).get("k_norm", nn.Identity())(key)
     cos, sin = (part[:, None] for part in rotary)
     key = key * cos + rotate_half(key) * sin
     rows, places = torch.arange(len(hidden))[:, None], prefix + reading.places
     return layer(
         hidden[rows, places],
         position_embeddings=tuple(part[rows, places] for part in rotary),
-        attention_mask=reading.visible[:, None],
+        attention_mask=(reading.visible if mask is None else mask[rows, 0, places])[:, None],
         past_key_values=_Seen(key, value),
     )
 
@@ -343,12 +442,17 @@ def prefix_embeddings(
     language_model: PreTrainedModel, prefix: Tensor, rows: int, features: Tensor | None, image_token_id: int
 ) -> Tensor:
     """Embeddings [rows, P, D] of the shared prefix ids [P], each row's image placeholders replaced by its features."""
-    embedded = language_model.get_input_embeddings()(prefix).expand(rows, -1, -1)
+    embeddings = language_model.get_input_embeddings()
+    embedded = embeddings(prefix.clamp(max=embeddings.num_embeddings - 1)).expand(rows, -1, -1)
     if features is None:
         return embedded
-    start = int((prefix == image_token_id).nonzero()[0])
-    stop = start + features.shape[1]
-    return torch.cat([embedded[:, :start], features.to(embedded.dtype), embedded[:, stop:]], dim=1)
+    places = (prefix == image_token_id).nonzero()[:, 0]
+    if len(places) != features.shape[1]:
+        raise UserError(
+            f"the chat template puts the image behind the question: of its {features.shape[1]} tokens {len(places)} are "
+            "in what the questions about it share; use a template in which the image comes first"
+        )
+    return embedded.index_copy(1, places, features.to(embedded.dtype))
 
 
 def answer_logits(head: nn.Module, read: Tensor) -> Tensor:

@@ -26,10 +26,21 @@ class Prompter:
     behind that.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, image_token_id: int, image_tokens: int):
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        image_token_id: int,
+        image_tokens: int,
+        placeholder: str,
+        image_text: str,
+    ):
+        """image_tokens: features of an image. placeholder: what the template writes for one, where image_text is to
+        stand; each image token in that is repeated for its share of the features."""
         self.tokenizer = tokenizer
         self.image_token_id = image_token_id
         self.image_tokens = image_tokens
+        self.placeholder = placeholder
+        self.image_text = image_text
         self._ids = lru_cache(maxsize=200_000)(self._tokenize)
 
     def trained(self, prompt: str, answer: str, *, image: bool) -> Rendered:
@@ -60,10 +71,13 @@ class Prompter:
         if answer is not None:
             messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
         text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer is None)
+        if image:
+            text = text.replace(self.placeholder, self.image_text)
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         if answer is not None and self.tokenizer.eos_token_id in ids:
             ids = ids[: len(ids) - ids[::-1].index(self.tokenizer.eos_token_id)]
-        return tuple(i for token in ids for i in [token] * (self.image_tokens if token == self.image_token_id else 1))
+        share = self.image_tokens // max(1, ids.count(self.image_token_id))
+        return tuple(i for token in ids for i in [token] * (share if token == self.image_token_id else 1))
 
 
 def common_prefix(rows: Sequence[Sequence[int]]) -> int:

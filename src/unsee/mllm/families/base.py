@@ -1,24 +1,38 @@
 """Where things are in a model: tower, projector, LLM, and the MLP neurons that unlearning may touch.
 
-`Mllm` is all that statistics, pruning, unlearning and evaluation know of a model; a new family is a new subclass.
+`Mllm` is all that statistics, pruning, unlearning and evaluation know of a model; a new family is a new subclass
+(docs/families.md). It is written for what most families are: a vision transformer, a projector, and an LLM of Llama's
+kind that reads an image's features in the places of its placeholders, in order, and sees only what came before.
 """
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from transformers import LlavaForConditionalGeneration, LlavaProcessor, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.image_processing_utils import BaseImageProcessor
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from unsee.errors import UserError
-from unsee.mllm.packing import ATTENTION, Packed, hidden_states, prefix_embeddings
+from unsee.mllm.packing import (
+    ATTENTION,
+    Packed,
+    alone,
+    hidden_states,
+    prefix_embeddings,
+    require_exact,
+    windows_of,
+)
 from unsee.mllm.prompts import Prompter
+
+Frame = tuple[int, ...]
+"""What an image's size makes of it in a family: rows and columns of tiles or patches. Empty where it makes nothing."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +50,54 @@ class Mlp:
 class Mllm(ABC):
     """A multimodal LLM taken apart: M = tower V, projector P, LLM W, with v^e = P(V(v)).
 
-    model_class, image_processor_class: transformers' own, as a model of the family is loaded.
+    model_class, image_processor_class: transformers' own, as a model of the family is loaded. language_name,
+    projector_name, tower_name: modules of the model; layers_name: in the tower; incoming_names, outgoing_name: of an
+    MLP, in a layer of the tower. chat_template: for tokenizers that bring none. prefix_lm: prompt tokens see all of the
+    prompt, so that questions share no prefix.
     """
 
     model_class: ClassVar[type[PreTrainedModel]]
     image_processor_class: ClassVar[type[BaseImageProcessor]]
+    language_name: ClassVar[str] = "model.language_model"
+    projector_name: ClassVar[str] = "model.multi_modal_projector"
+    tower_name: ClassVar[str] = "model.vision_tower"
+    layers_name: ClassVar[str] = "encoder.layers"
+    incoming_names: ClassVar[tuple[str, ...]] = ("mlp.fc1",)
+    outgoing_name: ClassVar[str] = "mlp.fc2"
+    chat_template: ClassVar[str | None] = None
+    prefix_lm: ClassVar[bool] = False
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, image_processor: BaseImageProcessor):
         self.model = model
         self.tokenizer = tokenizer
         self.image_processor = image_processor
-        self.prompter = Prompter(tokenizer, self.image_token_id, self.image_tokens)
+        self.frame = self.usual_frame
+        self.prompter = self._prompter()
+        require_exact(self.language_model.config)
+        self.windows = windows_of(self.language_model.config)
         self.language_model.set_attn_implementation(ATTENTION)
+
+    def _prompter(self) -> Prompter:
+        return Prompter(self.tokenizer, self.image_token_id, self.image_tokens, self.placeholder, self.image_text)
+
+    @property
+    def usual_frame(self) -> Frame:
+        """The frame of images unless said otherwise."""
+        return ()
+
+    def frame_of(self, width: int, height: int) -> Frame:
+        """What becomes of an image of this size."""
+        return ()
+
+    def at(self, frame: Frame) -> "Mllm":
+        """The same model for images of another frame: all that is said of images, from pixels to positions, is of
+        images of one frame."""
+        if frame == self.frame:
+            return self
+        other = copy.copy(self)
+        other.frame = frame
+        other.prompter = other._prompter()
+        return other
 
     @property
     def image_token_id(self) -> int:
@@ -64,14 +114,25 @@ class Mllm(ABC):
     def image_tokens(self) -> int:
         """How many features one image has."""
 
-    @abstractmethod
-    def save_processor(self, directory: Path) -> None:
-        """Write tokenizer and image processor as plain transformers loads them."""
+    @property
+    def placeholder(self) -> str:
+        """What the chat template writes for an image."""
+        return self.tokenizer.convert_ids_to_tokens(self.image_token_id)
 
     @property
-    @abstractmethod
+    def image_text(self) -> str:
+        """What stands for an image in a prompt; every image token in it for an equal share of the features."""
+        return self.placeholder
+
+    def save_processor(self, directory: Path) -> None:
+        """Write tokenizer and image processor as plain transformers loads them."""
+        self.tokenizer.save_pretrained(directory)
+        self.image_processor.save_pretrained(directory)
+
+    @property
     def language_model(self) -> PreTrainedModel:
         """W, without its head."""
+        return self.model.get_submodule(self.language_name)
 
     @property
     def head(self) -> nn.Module:
@@ -79,19 +140,19 @@ class Mllm(ABC):
         return self.model.get_output_embeddings()
 
     @property
-    @abstractmethod
     def projector(self) -> nn.Module:
         """P."""
+        return self.model.get_submodule(self.projector_name)
 
     @property
-    @abstractmethod
     def tower(self) -> PreTrainedModel:
         """V."""
+        return self.model.get_submodule(self.tower_name)
 
     @property
-    @abstractmethod
     def tower_layers(self) -> Sequence[Any]:
         """The tower's layers that feed the projector, shallow to deep."""
+        return list(self.tower.get_submodule(self.layers_name))
 
     def tower_mlps(self, deepest: int | None = None) -> list[Mlp]:
         """The MLPs of the `deepest` layers among those that feed the projector (None: all).
@@ -105,20 +166,25 @@ class Mllm(ABC):
                 f"layers = {deepest}, but only {len(layers)} tower layers feed the projector; give at most that"
             )
         chosen = layers if deepest is None else layers[-deepest:]
-        return [Mlp(index, (layer.mlp.fc1,), layer.mlp.fc2) for index, layer in chosen]
+        return [
+            Mlp(index, tuple(map(layer.get_submodule, self.incoming_names)), layer.get_submodule(self.outgoing_name))
+            for index, layer in chosen
+        ]
 
     def llm_mlps(self) -> list[Mlp]:
         """The LLM's MLPs, shallow to deep."""
         mlps = [layer.mlp for layer in self.language_model.layers]
         return [Mlp(index, (mlp.gate_proj, mlp.up_proj), mlp.down_proj) for index, mlp in enumerate(mlps)]
 
-    @abstractmethod
     def embed(self, pixels: Tensor) -> Tensor:
-        """What the first tower layer reads, [B, tokens, width], from pixels [B, 3, H, W]."""
+        """What the first tower layer reads, [B, ...], from pixels [B, 3, H, W]."""
+        return self.tower.embeddings(pixels)
 
-    @abstractmethod
     def run_layers(self, hidden: Tensor, start: int, stop: int | None = None) -> Tensor:
-        """Tower layers start..stop applied to [B, tokens, width]."""
+        """Tower layers start..stop applied to [B, ...]."""
+        for layer in self.tower_layers[start:stop]:
+            hidden = layer(hidden, attention_mask=None)
+        return hidden
 
     def patches(self, hidden: Tensor) -> Tensor:
         """The tokens of the last used tower layer's output that stand for image patches, [B, patches, width]."""
@@ -136,9 +202,13 @@ class Mllm(ABC):
         """Preprocessed pixels, float32 [B, 3, H, W]."""
         return self.image_processor(images=list(images), return_tensors="pt")["pixel_values"]
 
-    @abstractmethod
+    def on_pictures(self, pixels: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+        """Pixels [B, 3, H, W] with every picture they consist of changed: tiles are not, what they make up is."""
+        return change(pixels)
+
     def image_inputs(self, pixels: Tensor) -> dict[str, Tensor]:
         """What transformers' own tower takes for images [B, 3, H, W]."""
+        return {"pixel_values": pixels}
 
     def model_inputs(self, ids: Tensor, pixels: Tensor | None) -> dict[str, Tensor]:
         """What transformers' own forward takes for rows [R, T] with their images [R, 3, H, W] (None: without)."""
@@ -149,10 +219,32 @@ class Mllm(ABC):
         from the largest."""
         return torch.arange(len(prefix))
 
+    def rotary(self, hidden: Tensor, positions: Tensor) -> Sequence[tuple[Tensor, Tensor]]:
+        """Cosines and sines of positions [B, T] or [axes, B, T] for each of the LLM's layers."""
+        return [self.language_model.rotary_emb(hidden, positions)] * len(self.language_model.layers)
+
+    def sees(self, prefix: Tensor) -> Tensor | None:
+        """Which tokens of a shared prefix [P] see which, bool [P, P]; None: those before them, and themselves."""
+        return None
+
     def hidden(self, packed: Packed, features: Tensor | None) -> Tensor:
         """The LLM over packed rows: last hidden states of the T tokens that are read, [T, D]."""
+        if self.prefix_lm:
+            packed, features = alone(packed, features)
+        packed = replace(packed, layout=replace(packed.layout, sees=self.sees(packed.prefix)))
         prefix = self.prefix_embeddings(packed.prefix, len(packed.tokens), features)
-        return hidden_states(self.language_model, packed, prefix, self.positions(packed.prefix))
+        positions = self.positions(packed.prefix)
+        return hidden_states(self.language_model, packed, prefix, positions, self.rotary, self.windows)
+
+    def prefix_inputs(self, prefix: Tensor, rows: int, features: Tensor | None) -> dict[str, Any]:
+        """What transformers' own LLM takes for a shared prefix [P] of some rows, as generation starts from it."""
+        inputs = {
+            "inputs_embeds": self.prefix_embeddings(prefix, rows, features),
+            "position_ids": self.positions(prefix).unsqueeze(-2),
+        }
+        if (sees := self.sees(prefix)) is None:
+            return inputs
+        return {**inputs, "attention_mask": {"full_attention": sees[None, None], "sliding_attention": sees[None, None]}}
 
     def prefix_embeddings(self, prefix: Tensor, rows: int, features: Tensor | None) -> Tensor:
         """What the LLM reads for a shared prefix, [rows, P, D]."""
@@ -168,64 +260,6 @@ class Mllm(ABC):
             if id(module) in modules
             for leaf, parameter in module.named_parameters(recurse=False)
         }
-
-
-class Llava(Mllm):
-    """LLaVA-1.5: CLIP tower, two-layer projector, Llama."""
-
-    model_class = LlavaForConditionalGeneration
-    image_processor_class = CLIPImageProcessorPil
-
-    @property
-    def image_tokens(self) -> int:
-        return self.model.config.image_seq_length
-
-    def save_processor(self, directory: Path) -> None:
-        processor = LlavaProcessor(
-            self.image_processor,
-            self.tokenizer,
-            patch_size=self.model.config.vision_config.patch_size,
-            vision_feature_select_strategy=self.model.config.vision_feature_select_strategy,
-            num_additional_image_tokens=1,
-            chat_template=self.tokenizer.chat_template,
-        )
-        processor.save_pretrained(directory)
-
-    @property
-    def language_model(self) -> PreTrainedModel:
-        return self.model.model.language_model
-
-    @property
-    def projector(self) -> nn.Module:
-        return self.model.model.multi_modal_projector
-
-    @property
-    def tower(self) -> PreTrainedModel:
-        return self.model.model.vision_tower
-
-    @property
-    def tower_layers(self) -> Sequence[Any]:
-        layers = list(self.tower.encoder.layers)
-        chosen = self.model.config.vision_feature_layer
-        return layers[: chosen if chosen >= 0 else len(layers) + 1 + chosen]
-
-    def embed(self, pixels: Tensor) -> Tensor:
-        return self.tower.pre_layrnorm(self.tower.embeddings(pixels))
-
-    def run_layers(self, hidden: Tensor, start: int, stop: int | None = None) -> Tensor:
-        for layer in self.tower_layers[start:stop]:
-            hidden = layer(hidden, attention_mask=None)
-        return hidden
-
-    def patches(self, hidden: Tensor) -> Tensor:
-        return hidden[:, 1:]
-
-    def project(self, hidden: Tensor) -> Tensor:
-        with_class_token = self.model.config.vision_feature_select_strategy == "full"
-        return self.projector(hidden if with_class_token else self.patches(hidden))
-
-    def image_inputs(self, pixels: Tensor) -> dict[str, Tensor]:
-        return {"pixel_values": pixels}
 
 
 def only_tunable(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> None:
