@@ -25,8 +25,7 @@ from unsee.mllm.prompts import Rendered, common_prefix
 
 ATTENTION = "unsee_packed"
 LLMS = (
-    "llama", "mistral", "qwen2", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3", "qwen3_vl_text", "gemma", "gemma2",
-    "gemma3_text",
+    "llama", "mistral", "qwen2", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3", "qwen3_vl_text", "gemma3_text",
 )  # fmt: skip
 """`model_type` of the LLMs whose decoder layers are as `hidden_states` takes them."""
 IGNORE = -100
@@ -280,13 +279,20 @@ def packed_attention(
     *,
     packing: Layout | None = None,
     scaling: float | None = None,
+    softcap: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """Attention over a packed row; with no `packing` it is transformers' own SDPA. query: [B, heads, P + S, d]."""
-    if packing is None:
+    """Attention over a packed row; with no `packing` it is transformers' own SDPA. query: [B, heads, P + S, d].
+
+    softcap: without `packing`, scores are kept within +-softcap by a hyperbolic tangent, which SDPA cannot.
+    """
+    if packing is None and softcap is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     if (groups := query.shape[1] // key.shape[1]) > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    scaling = scaling or query.shape[-1] ** -0.5
+    if packing is None:
+        return _capped_attention(query * scaling, key, value, attention_mask, softcap).transpose(1, 2), None
     shared = slice(0, packing.prefix)
     prefix = F.scaled_dot_product_attention(
         query[:, :, shared],
@@ -296,8 +302,15 @@ def packed_attention(
         is_causal=packing.sees is None,
         scale=scaling,
     )
-    blocks = _block_attention(query, key, value, packing, scaling or query.shape[-1] ** -0.5)
+    blocks = _block_attention(query, key, value, packing, scaling)
     return torch.cat([prefix, blocks], dim=2).transpose(1, 2), None
+
+
+def _capped_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, cap: float | None) -> Tensor:
+    """Causal attention, or as `mask` says, of scaled queries. Returns [B, heads, tokens, d]."""
+    scores = cap * torch.tanh(query @ key.transpose(-1, -2) / cap)
+    causal = torch.ones(scores.shape[-2:], dtype=torch.bool).tril(key.shape[2] - query.shape[2])
+    return scores.masked_fill(~(causal if mask is None else mask), -torch.inf).softmax(dim=-1) @ value
 
 
 def _block_attention(query: Tensor, key: Tensor, value: Tensor, packing: Layout, scaling: float) -> Tensor:
@@ -327,15 +340,6 @@ def _to_row(blocks: Tensor, packing: Layout) -> Tensor:
 
 AttentionInterface.register(ATTENTION, packed_attention)
 AttentionMaskInterface.register(ATTENTION, sdpa_mask)
-
-
-def require_exact(config: PreTrainedConfig) -> None:
-    """Raises UserError for an LLM, described by its part of config.json, that packed rows are not known to fit."""
-    if config.model_type not in LLMS:
-        raise UserError(
-            f"config.json: an LLM of model_type {config.model_type!r} is not known to give the same for packed rows as "
-            f"for one row per question; use a model with one of {', '.join(LLMS)}"
-        )
 
 
 def hidden_states(
@@ -383,11 +387,11 @@ def _mask(packed: Packed, window: int | None) -> Tensor | None:
     seen = torch.zeros(len(places), tokens, tokens, dtype=torch.bool)
     seen[:, : layout.prefix, : layout.prefix] = causal if layout.sees is None else layout.sees
     seen[:, layout.prefix :] = Reading.of(torch.ones_like(packed.tokens, dtype=torch.bool), layout).visible
+    if window is not None:
+        seen &= places[:, :, None] - places[:, None, :] < window
     if layout.mutual is not None:
         early = torch.arange(tokens) < layout.mutual[:, None]
         seen |= early[:, :, None] & early[:, None, :]
-    if window is not None:
-        seen &= places[:, :, None] - places[:, None, :] < window
     return seen[:, None]
 
 
@@ -449,8 +453,8 @@ def prefix_embeddings(
     places = (prefix == image_token_id).nonzero()[:, 0]
     if len(places) != features.shape[1]:
         raise UserError(
-            f"the chat template puts the image behind the question: of its {features.shape[1]} tokens {len(places)} are "
-            "in what the questions about it share; use a template in which the image comes first"
+            f"the chat template puts the image behind the question: {len(places)} of its {features.shape[1]} tokens "
+            "are in what the questions about it share; use a template in which the image comes first"
         )
     return embedded.index_copy(1, places, features.to(embedded.dtype))
 

@@ -9,27 +9,27 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.image_processing_utils import BaseImageProcessor
 
 from unsee.errors import UserError
 from unsee.mllm.packing import (
     ATTENTION,
+    LLMS,
     Packed,
     alone,
     hidden_states,
     prefix_embeddings,
-    require_exact,
     windows_of,
 )
 from unsee.mllm.prompts import Prompter
+from unsee.storage.artifact import write_json
 
 Frame = tuple[int, ...]
 """What an image's size makes of it in a family: rows and columns of tiles or patches. Empty where it makes nothing."""
@@ -52,8 +52,8 @@ class Mllm(ABC):
 
     model_class, image_processor_class: transformers' own, as a model of the family is loaded. language_name,
     projector_name, tower_name: modules of the model; layers_name: in the tower; incoming_names, outgoing_name: of an
-    MLP, in a layer of the tower. chat_template: for tokenizers that bring none. prefix_lm: prompt tokens see all of the
-    prompt, so that questions share no prefix.
+    MLP, in a layer of the tower. chat_template: for tokenizers that bring none. llms: `model_type` of the LLMs that
+    fit. prefix_lm: prompt tokens see all of the prompt, so that questions share no prefix.
     """
 
     model_class: ClassVar[type[PreTrainedModel]]
@@ -65,6 +65,7 @@ class Mllm(ABC):
     incoming_names: ClassVar[tuple[str, ...]] = ("mlp.fc1",)
     outgoing_name: ClassVar[str] = "mlp.fc2"
     chat_template: ClassVar[str | None] = None
+    llms: ClassVar[tuple[str, ...]] = LLMS
     prefix_lm: ClassVar[bool] = False
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, image_processor: BaseImageProcessor):
@@ -72,10 +73,18 @@ class Mllm(ABC):
         self.tokenizer = tokenizer
         self.image_processor = image_processor
         self.frame = self.usual_frame
+        self._at: dict[Frame, Mllm] = {self.frame: self}
         self.prompter = self._prompter()
-        require_exact(self.language_model.config)
-        self.windows = windows_of(self.language_model.config)
+        self.windows = windows_of(self._known(self.language_model.config))
         self.language_model.set_attn_implementation(ATTENTION)
+
+    def _known(self, config: PreTrainedConfig) -> PreTrainedConfig:
+        if config.model_type not in self.llms:
+            raise UserError(
+                f"config.json: an LLM of model_type {config.model_type!r} is not known to answer packed rows as it "
+                f"answers one row per question; use a model with one of {', '.join(self.llms)}"
+            )
+        return config
 
     def _prompter(self) -> Prompter:
         return Prompter(self.tokenizer, self.image_token_id, self.image_tokens, self.placeholder, self.image_text)
@@ -89,15 +98,17 @@ class Mllm(ABC):
         """What becomes of an image of this size."""
         return ()
 
-    def at(self, frame: Frame) -> "Mllm":
-        """The same model for images of another frame: all that is said of images, from pixels to positions, is of
-        images of one frame."""
-        if frame == self.frame:
+    def at(self, frame: Frame | None) -> "Mllm":
+        """The same model for images of another frame (None: the usual one): all that it says of images, from pixels to
+        positions, is of images of one frame."""
+        if frame is None or frame == self.frame:
             return self
-        other = copy.copy(self)
-        other.frame = frame
-        other.prompter = other._prompter()
-        return other
+        if frame not in self._at:
+            other = copy.copy(self)
+            other.frame = frame
+            other.prompter = other._prompter()
+            self._at[frame] = other
+        return self._at[frame]
 
     @property
     def image_token_id(self) -> int:
@@ -124,10 +135,20 @@ class Mllm(ABC):
         """What stands for an image in a prompt; every image token in it for an equal share of the features."""
         return self.placeholder
 
+    @property
+    def processor_facts(self) -> dict[str, Any]:
+        """What transformers' own processor of the family wants to know beside tokenizer and image processor."""
+        return {}
+
     def save_processor(self, directory: Path) -> None:
-        """Write tokenizer and image processor as plain transformers loads them."""
+        """Write tokenizer and image processor as plain transformers loads them.
+
+        Not by its own processors: most of them read videos as well, and cannot be made without torchvision.
+        """
         self.tokenizer.save_pretrained(directory)
         self.image_processor.save_pretrained(directory)
+        if self.processor_facts:
+            write_json(directory / "processor_config.json", self.processor_facts)
 
     @property
     def language_model(self) -> PreTrainedModel:
@@ -183,8 +204,12 @@ class Mllm(ABC):
     def run_layers(self, hidden: Tensor, start: int, stop: int | None = None) -> Tensor:
         """Tower layers start..stop applied to [B, ...]."""
         for layer in self.tower_layers[start:stop]:
-            hidden = layer(hidden, attention_mask=None)
+            hidden = self.through(layer, hidden)
         return hidden
+
+    def through(self, layer: Any, hidden: Tensor) -> Tensor:
+        """One layer of the tower applied to [B, tokens, width]."""
+        return layer(hidden, attention_mask=None)
 
     def patches(self, hidden: Tensor) -> Tensor:
         """The tokens of the last used tower layer's output that stand for image patches, [B, patches, width]."""
@@ -210,8 +235,11 @@ class Mllm(ABC):
         """What transformers' own tower takes for images [B, 3, H, W]."""
         return {"pixel_values": pixels}
 
-    def model_inputs(self, ids: Tensor, pixels: Tensor | None) -> dict[str, Tensor]:
-        """What transformers' own forward takes for rows [R, T] with their images [R, 3, H, W] (None: without)."""
+    def model_inputs(self, ids: Tensor, pixels: Tensor | None, prompts: Tensor | None = None) -> dict[str, Tensor]:
+        """What transformers' own forward takes for rows [R, T] with their images [R, 3, H, W] (None: without).
+
+        prompts: int64 [R], how many tokens of each row are the prompt's (None: all).
+        """
         return {"input_ids": ids, **({} if pixels is None else self.image_inputs(pixels))}
 
     def positions(self, prefix: Tensor) -> Tensor:
@@ -226,6 +254,10 @@ class Mllm(ABC):
     def sees(self, prefix: Tensor) -> Tensor | None:
         """Which tokens of a shared prefix [P] see which, bool [P, P]; None: those before them, and themselves."""
         return None
+
+    def shares_prefix(self, tokens: int) -> bool:
+        """Whether generation may keep a prefix for several questions, in rows of up to so many tokens."""
+        return not self.prefix_lm and all(window is None or window >= tokens for window in self.windows)
 
     def hidden(self, packed: Packed, features: Tensor | None) -> Tensor:
         """The LLM over packed rows: last hidden states of the T tokens that are read, [T, D]."""
@@ -260,6 +292,20 @@ class Mllm(ABC):
             if id(module) in modules
             for leaf, parameter in module.named_parameters(recurse=False)
         }
+
+
+def feeding(layers: Sequence[Any], chosen: int | Sequence[int]) -> Sequence[Any]:
+    """The layers of a tower before the hidden state that config.json calls `vision_feature_layer`.
+
+    Raises:
+        UserError: there are several.
+    """
+    if not isinstance(chosen, int):
+        raise UserError(
+            f"config.json: vision_feature_layer = {list(chosen)}, but a projector that reads several tower layers is "
+            "not supported; use a model whose projector reads one"
+        )
+    return layers[: chosen if chosen >= 0 else len(layers) + 1 + chosen]
 
 
 def only_tunable(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> None:

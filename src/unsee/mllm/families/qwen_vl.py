@@ -7,7 +7,6 @@ patches.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from math import isqrt
 from typing import Any
 
@@ -114,7 +113,7 @@ class Qwen2Vl(Mllm):
     def image_inputs(self, pixels: Tensor) -> dict[str, Tensor]:
         return {"pixel_values": self.patched(pixels), "image_grid_thw": self.grid(len(pixels))}
 
-    def model_inputs(self, ids: Tensor, pixels: Tensor | None) -> dict[str, Tensor]:
+    def model_inputs(self, ids: Tensor, pixels: Tensor | None, prompts: Tensor | None = None) -> dict[str, Tensor]:
         return {**super().model_inputs(ids, pixels), "mm_token_type_ids": (ids == self.image_token_id).int()}
 
     def positions(self, prefix: Tensor) -> Tensor:
@@ -123,7 +122,7 @@ class Qwen2Vl(Mllm):
         return self.model.model.get_rope_index(prefix[None], shown[None], self.grid(1))[0][:, 0]
 
 
-def _through(block: nn.Module, hidden: Tensor, bounds: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
+def _through(block: Any, hidden: Tensor, bounds: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
     """One block of the tower over images [B, patches, width]; attention stays within `bounds`."""
     attended = block.attn(block.norm1(hidden).flatten(0, 1), cu_seqlens=bounds, position_embeddings=turns)
     hidden = hidden + attended.view_as(hidden)
@@ -152,7 +151,8 @@ class Qwen2_5Vl(Qwen2Vl):  # noqa: N801
 
     def run_layers(self, hidden: Tensor, start: int, stop: int | None = None) -> Tensor:
         order, windows = self.windows_in(len(hidden))
-        turns = tuple(self._by_window(part, order) for part in self.turns(hidden))
+        cos, sin = self.turns(hidden)
+        turns = self._by_window(cos, order), self._by_window(sin, order)
         whole = get_vision_cu_seqlens(self.grid(len(hidden)))
         for index, block in list(enumerate(self.tower_layers))[start:stop]:
             bounds = whole if index in self.tower.fullatt_block_indexes else windows
@@ -175,9 +175,14 @@ class Qwen3Vl(Qwen2Vl):
     incoming_names = ("mlp.linear_fc1",)
     outgoing_name = "mlp.linear_fc2"
 
-    @cached_property
+    @property
+    def mergers(self) -> list[Any]:
+        """The merger, then those of what enters later layers."""
+        return [self.tower.merger, *self.tower.deepstack_merger_list]
+
+    @property
     def projector(self) -> nn.Module:
-        return nn.ModuleList([self.tower.merger, *self.tower.deepstack_merger_list])
+        return nn.ModuleList(self.mergers)
 
     def embed(self, pixels: Tensor) -> Tensor:
         tower = self.tower
@@ -205,8 +210,8 @@ class Qwen3Vl(Qwen2Vl):
     def project(self, hidden: Tensor) -> Tensor:
         parts = hidden.split(self.model.config.vision_config.hidden_size, dim=-1)
         merged = [
-            merger(part.flatten(0, 1)).unflatten(0, (len(part), -1))
-            for merger, part in zip(self.projector, parts, strict=True)
+            merger(part.flatten(0, 1).contiguous()).unflatten(0, (len(part), -1))
+            for merger, part in zip(self.mergers, parts, strict=True)
         ]
         return torch.cat(merged, dim=-1)
 
@@ -228,7 +233,7 @@ class Qwen3Vl(Qwen2Vl):
         return {**inputs, "visual_pos_masks": shown, "deepstack_visual_embeds": joined}
 
     def _deepstack(self, features: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
-        main, *deep = features.chunk(len(self.projector), dim=-1)
+        main, *deep = features.chunk(len(self.mergers), dim=-1)
         return main, deep
 
 
@@ -239,9 +244,7 @@ def _added(layers: Sequence[nn.Module], deep: Sequence[Tensor], places: Tensor) 
     def adding(part: Tensor) -> Any:
         return lambda _module, _inputs, hidden: hidden.index_add(1, places, part.to(hidden.dtype))
 
-    hooks = [
-        layer.register_forward_hook(adding(part), prepend=True) for layer, part in zip(layers, deep, strict=False)
-    ]
+    hooks = [layer.register_forward_hook(adding(part), prepend=True) for layer, part in zip(layers, deep, strict=False)]
     try:
         yield
     finally:

@@ -1,0 +1,95 @@
+"""Every family: prompts and pixels are those of its own processor, and what is saved is plain transformers' own."""
+
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
+from transformers.models.internvl.processing_internvl import InternVLProcessor
+from transformers.models.llava_onevision.processing_llava_onevision import LlavaOnevisionProcessor
+from transformers.models.qwen2_5_vl.processing_qwen2_5_vl import Qwen2_5_VLProcessor
+from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
+
+from unsee.mllm import checkpoint, inspect
+from unsee.mllm.rows import alike
+from unsee.storage import artifact
+
+WITH_VIDEOS = {
+    "qwen2_5_vl": Qwen2_5_VLProcessor,
+    "qwen3_vl": Qwen3VLProcessor,
+    "llava_onevision": LlavaOnevisionProcessor,
+    "internvl": InternVLProcessor,
+    "smolvlm": Idefics3Processor,  # SmolVLM's own wants num2words, to count the frames of a video
+}
+"""Their processors read videos too, which needs torchvision: they are made without."""
+
+
+def without_videos(processor_class):
+    """The class itself, but for the check that there is a video processor."""
+
+    class WithoutVideos(processor_class):
+        def check_argument_for_proper_class(self, _name, argument):
+            return type(argument)
+
+    return WithoutVideos
+
+
+def own_processor(mllm, name, directory):
+    """transformers' own, from what was saved."""
+    if name not in WITH_VIDEOS:
+        return AutoProcessor.from_pretrained(directory, backend="pil")
+    facts = {key: value for key, value in mllm.processor_facts.items() if key != "processor_class"}
+    return without_videos(WITH_VIDEOS[name])(
+        mllm.image_processor, mllm.tokenizer, **facts, chat_template=mllm.tokenizer.chat_template
+    )
+
+
+@pytest.fixture
+def merged(mllm, tmp_path):
+    """A changed model as a delta on its base, merged again."""
+    base, delta, out = tmp_path / "base", tmp_path / "delta", tmp_path / "merged"
+    checkpoint.save_full(mllm, base)
+    with torch.no_grad():
+        for parameter in mllm.visual_parameters(1).values():
+            parameter.mul_(1.5)
+    with artifact.create(delta, "model", {}):
+        assert checkpoint.save_delta(mllm, base, delta, method="vkd", seed=0, config={}) == len(
+            mllm.visual_parameters(1)
+        )
+    inspect.merge(delta, base, out)
+    return out
+
+
+def test_a_merged_model_is_plain_transformers_own_and_answers_its_processor_s_inputs_alike(
+    mllm, name, bank, merged, two_shapes
+):
+    loaded = checkpoint.load_full(merged)
+    state = mllm.model.state_dict()
+    assert {n for n, t in loaded.model.state_dict().items() if not torch.equal(t, state[n])} == set()
+    plain = AutoModelForImageTextToText.from_pretrained(merged, dtype=torch.float32).eval()
+    assert type(plain) is mllm.model_class
+    if name == "mistral3":
+        pytest.skip("PixtralProcessor cannot be made without torchvision: see the test below")
+    processor = own_processor(loaded, name, merged)
+    question = "What is the pet of this person?"
+    content = [{"type": "image"}, {"type": "text", "text": question}]
+    text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+    if name.startswith("paligemma"):
+        text = f"<image>{question}"  # it puts BOS and the end of the line there itself
+    for image in (group[0] for group in alike(list(bank._questions), bank.frame)):
+        portrait = two_shapes.image(bank._questions[image])
+        inputs = processor(text=text, images=portrait, return_tensors="pt", add_special_tokens=False)
+        inputs.pop("labels", None)
+        at = loaded.at(bank.frame(image))
+        ids = torch.tensor([at.prompter.asked(question, image=True)])
+        assert inputs["input_ids"].tolist() == ids.tolist()
+        with torch.no_grad():
+            expected = plain(**inputs).logits
+            found = at.model(**at.model_inputs(ids, at.pixels([portrait]))).logits
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_mistral_3_s_rows_of_patches_end_with_a_break_and_the_last_with_the_end(tiny):
+    at = tiny["mistral3"].at((2, 3))
+    ids = at.prompter.asked("Who?", image=True)
+    text = at.tokenizer.decode(list(ids), skip_special_tokens=False)
+    assert text == f"<s>[INST]{'[IMG]' * 3}[IMG_BREAK]{'[IMG]' * 3}[IMG_END]Who?[/INST]"
