@@ -37,9 +37,7 @@ def settings(tmp_path, mllm):
     """Of the whole run, from this model as the base."""
     (tmp_path / "tiny.yaml").write_text(SETTINGS)
     checkpoint.save_full(mllm, tmp_path / "base")
-    return load_settings(
-        "embedded", config=tmp_path / "tiny.yaml", assignments=[f"vanilla.base={tmp_path / 'base'}"]
-    )
+    return load_settings("embedded", config=tmp_path / "tiny.yaml", assignments=[f"vanilla.base={tmp_path / 'base'}"])
 
 
 def test_all_steps(settings, two_shapes, tmp_path):

@@ -130,7 +130,9 @@ def test_greedy_answers_are_transformers_own(mllm64, bank, groups, two_shapes):
     for item, text in zip(asked, found, strict=True):
         mllm = mllm64 if item.image is None else mllm64.at(bank.frame(item.image))
         prompt = mllm.prompter.asked(item.question.prompt, image=item.image is not None)
-        inputs = mllm.model_inputs(torch.tensor([prompt]), None if item.image is None else pixels_of(bank, [item.image]))
+        inputs = mllm.model_inputs(
+            torch.tensor([prompt]), None if item.image is None else pixels_of(bank, [item.image])
+        )
         with torch.no_grad():
             mllm.language_model.set_attn_implementation("eager")
             written = mllm.model.generate(

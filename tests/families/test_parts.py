@@ -10,6 +10,7 @@ from unsee.pruning import pruned_entries, zero_neurons
 from unsee.statistics.fisher import diagonal_fisher
 from unsee.statistics.importance import mean_absolute_activation
 from unsee.steps.collect_statistics import visual_layers
+from unsee.unlearning.methods.manu import activation_measures
 
 FC = (("mlp.fc1",), "mlp.fc2")
 GATED = (("mlp.gate_proj", "mlp.up_proj"), "mlp.down_proj")
@@ -131,3 +132,28 @@ def test_a_change_is_made_to_pictures_and_not_to_tiles(mllm, bank, images):
     mirrored = at.on_pictures(bank.pixels([image]), lambda picture: picture.flip(-1))
     torch.testing.assert_close(mirrored[0], at.pixels([portrait.transpose(0)])[0], rtol=0, atol=0.06)
     assert torch.equal(at.on_pictures(bank.pixels([image]), lambda picture: picture)[0], bank.pixels([image])[0])
+
+
+def test_llm_neurons_are_measured_over_all_tokens_of_every_layer(mllm, bank, images, two_shapes):
+    """MANU's measures of a row with one question are those of transformers' own forward."""
+    portraits = Portraits(mllm, bank, two_shapes, {bank._questions[images[-1]].entity_id})
+    key = portraits.keys[-1]
+    (rendered, *_) = portraits.rows[key]
+    portraits.rows = {key: [rendered]}
+    mlps = mllm.llm_mlps()
+    found = activation_measures(mlps, portraits)
+    seen = {}
+    hooks = [
+        mlp.outgoing.register_forward_pre_hook(lambda _, inputs, at=mlp.layer: seen.update({at: inputs[0][0]}))
+        for mlp in mlps
+    ]
+    at, ids = mllm.at(bank.frame(key)), torch.tensor([rendered.prompt + rendered.answers[0][:-1]])
+    mllm.language_model.set_attn_implementation("eager")
+    with torch.no_grad():
+        at.model(**at.model_inputs(ids, bank.pixels([key]), torch.tensor([len(rendered.prompt)])), use_cache=False)
+    for hook in hooks:
+        hook.remove()
+    for layer, z in seen.items():
+        torch.testing.assert_close(found[layer][0], z.abs().mean(dim=0), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found[layer][2], z.var(dim=0, unbiased=False), rtol=1e-3, atol=1e-5)
+    assert set(seen) == {0, 1}

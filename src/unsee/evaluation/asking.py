@@ -14,7 +14,8 @@ from unsee.benchmark.schema import Question
 from unsee.errors import TrainingFailure
 from unsee.evaluation.parsing import LETTERS
 from unsee.mllm.families import Mllm
-from unsee.mllm.packing import option_scores, pack_options, text_start
+from unsee.mllm.packed_llm import text_start
+from unsee.mllm.packing import option_scores, pack_options
 from unsee.mllm.prompts import Rendered, common_prefix
 from unsee.mllm.rows import FrameOf, Pixels, chunked, usual
 

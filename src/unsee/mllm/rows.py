@@ -168,6 +168,15 @@ class Rows:
         """These, at most `size` at a time."""
         return chunked(keys, size, self.frame)
 
+    def apart(self, key: str) -> list[list[Rendered]]:
+        """The row's questions, those together that share their prefix's activations."""
+        return [[question] for question in self.rows[key]] if self.mllm.prefix_lm else [self.rows[key]]
+
+    def everywhere(self, key: str, questions: Sequence[Rendered]) -> None:
+        """All layers for all tokens of some of the row's questions, for those who watch the layers."""
+        features = self.see([key]) if self.see else None
+        self.mllm.at(self.frame(key)).hidden(pack_training([questions], self.mllm.pad), features, everywhere=True)
+
     def forward(self, keys: Sequence[str]) -> Outputs:
         """The model as it is now over these rows' questions; portraits are of one frame."""
         packed = pack_training([self.rows[key] for key in keys], self.mllm.pad)

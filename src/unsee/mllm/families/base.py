@@ -19,15 +19,8 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from transformers.image_processing_utils import BaseImageProcessor
 
 from unsee.errors import UserError
-from unsee.mllm.packing import (
-    ATTENTION,
-    LLMS,
-    Packed,
-    alone,
-    hidden_states,
-    prefix_embeddings,
-    windows_of,
-)
+from unsee.mllm.packed_llm import ATTENTION, LLMS, hidden_states, prefix_embeddings, windows_of
+from unsee.mllm.packing import Packed, alone
 from unsee.mllm.prompts import Prompter
 from unsee.storage.artifact import write_json
 
@@ -259,14 +252,17 @@ class Mllm(ABC):
         """Whether generation may keep a prefix for several questions, in rows of up to so many tokens."""
         return not self.prefix_lm and all(window is None or window >= tokens for window in self.windows)
 
-    def hidden(self, packed: Packed, features: Tensor | None) -> Tensor:
-        """The LLM over packed rows: last hidden states of the T tokens that are read, [T, D]."""
+    def hidden(self, packed: Packed, features: Tensor | None, everywhere: bool = False) -> Tensor:
+        """The LLM over packed rows: last hidden states of the T tokens that are read, [T, D].
+
+        everywhere: run the last layer for all tokens, not only for those.
+        """
         if self.prefix_lm:
             packed, features = alone(packed, features)
         packed = replace(packed, layout=replace(packed.layout, sees=self.sees(packed.prefix)))
         prefix = self.prefix_embeddings(packed.prefix, len(packed.tokens), features)
         positions = self.positions(packed.prefix)
-        return hidden_states(self.language_model, packed, prefix, positions, self.rotary, self.windows)
+        return hidden_states(self.language_model, packed, prefix, positions, self.rotary, self.windows, everywhere)
 
     def prefix_inputs(self, prefix: Tensor, rows: int, features: Tensor | None) -> dict[str, Any]:
         """What transformers' own LLM takes for a shared prefix [P] of some rows, as generation starts from it."""

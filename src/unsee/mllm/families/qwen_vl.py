@@ -215,13 +215,13 @@ class Qwen3Vl(Qwen2Vl):
         ]
         return torch.cat(merged, dim=-1)
 
-    def hidden(self, packed: Packed, features: Tensor | None) -> Tensor:
+    def hidden(self, packed: Packed, features: Tensor | None, everywhere: bool = False) -> Tensor:
         if features is None:
-            return super().hidden(packed, None)
+            return super().hidden(packed, None, everywhere)
         main, deep = self._deepstack(features)
         shown = (packed.prefix == self.image_token_id).nonzero()[:, 0]
         with _added(self.language_model.layers[:-1], deep, shown):
-            return super().hidden(packed, main)
+            return super().hidden(packed, main, everywhere)
 
     def prefix_inputs(self, prefix: Tensor, rows: int, features: Tensor | None) -> dict[str, Any]:
         if features is None:
