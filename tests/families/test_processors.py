@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiny_families import TINY
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
 from transformers.models.internvl.processing_internvl import InternVLProcessor
@@ -13,14 +14,14 @@ from unsee.mllm import checkpoint, inspect
 from unsee.mllm.rows import alike
 from unsee.storage import artifact
 
-WITH_VIDEOS = {
+WITHOUT_TORCHVISION = {
     "qwen2_5_vl": Qwen2_5_VLProcessor,
     "qwen3_vl": Qwen3VLProcessor,
     "llava_onevision": LlavaOnevisionProcessor,
     "internvl": InternVLProcessor,
     "smolvlm": Idefics3Processor,  # SmolVLM's own wants num2words, to count the frames of a video
 }
-"""Their processors read videos too, which needs torchvision: they are made without."""
+"""These read videos too; AutoProcessor makes none of them without torchvision."""
 
 
 def without_videos(processor_class):
@@ -35,10 +36,10 @@ def without_videos(processor_class):
 
 def own_processor(mllm, name, directory):
     """transformers' own, from what was saved."""
-    if name not in WITH_VIDEOS:
+    if name not in WITHOUT_TORCHVISION:
         return AutoProcessor.from_pretrained(directory, backend="pil")
     facts = {key: value for key, value in mllm.processor_facts.items() if key != "processor_class"}
-    return without_videos(WITH_VIDEOS[name])(
+    return without_videos(WITHOUT_TORCHVISION[name])(
         mllm.image_processor, mllm.tokenizer, **facts, chat_template=mllm.tokenizer.chat_template
     )
 
@@ -59,16 +60,26 @@ def merged(mllm, tmp_path):
     return out
 
 
-def test_a_merged_model_is_plain_transformers_own_and_answers_its_processor_s_inputs_alike(
-    mllm, name, bank, merged, two_shapes
-):
-    loaded = checkpoint.load_full(merged)
+def test_a_merged_model_is_plain_transformers_own_to_the_last_bit(mllm, merged):
     state = mllm.model.state_dict()
-    assert {n for n, t in loaded.model.state_dict().items() if not torch.equal(t, state[n])} == set()
-    plain = AutoModelForImageTextToText.from_pretrained(merged, dtype=torch.float32).eval()
+    plain = AutoModelForImageTextToText.from_pretrained(merged, dtype=torch.float32)
     assert type(plain) is mllm.model_class
-    if name == "mistral3":
-        pytest.skip("PixtralProcessor cannot be made without torchvision: see the test below")
+    for found in (plain, checkpoint.load_full(merged).model):
+        assert found.state_dict().keys() == state.keys()
+        assert all(torch.equal(tensor, state[name]) for name, tensor in found.state_dict().items())
+
+
+def test_mistral_3_s_rows_of_patches_end_with_a_break_and_the_last_with_the_end(tiny):
+    """As PixtralProcessor has it, which cannot be imported without torchvision."""
+    at = tiny["mistral3"].at((2, 3))
+    text = at.tokenizer.decode(list(at.prompter.asked("Who?", image=True)), skip_special_tokens=False)
+    assert text == f"<s>[INST]{'[IMG]' * 3}[IMG_BREAK]{'[IMG]' * 3}[IMG_END]Who?[/INST]"
+
+
+@pytest.mark.parametrize("name", [name for name in TINY if name != "mistral3"])
+def test_prompts_pixels_and_logits_are_those_of_the_family_s_own_processor(mllm, name, bank, merged, two_shapes):
+    loaded = checkpoint.load_full(merged)
+    plain = AutoModelForImageTextToText.from_pretrained(merged, dtype=torch.float32).eval()
     processor = own_processor(loaded, name, merged)
     question = "What is the pet of this person?"
     content = [{"type": "image"}, {"type": "text", "text": question}]
@@ -86,10 +97,3 @@ def test_a_merged_model_is_plain_transformers_own_and_answers_its_processor_s_in
             expected = plain(**inputs).logits
             found = at.model(**at.model_inputs(ids, at.pixels([portrait]))).logits
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-
-
-def test_mistral_3_s_rows_of_patches_end_with_a_break_and_the_last_with_the_end(tiny):
-    at = tiny["mistral3"].at((2, 3))
-    ids = at.prompter.asked("Who?", image=True)
-    text = at.tokenizer.decode(list(ids), skip_special_tokens=False)
-    assert text == f"<s>[INST]{'[IMG]' * 3}[IMG_BREAK]{'[IMG]' * 3}[IMG_END]Who?[/INST]"

@@ -54,10 +54,9 @@ class Finetuning:
         self.bank = ImageBank(mllm, benchmark)
         self.shown, self.named = sorted(rows.images), sorted(rows.by_name)
 
-    def rendered(self, question: Question, image: str | None) -> Rendered:
-        """The question as a training row, behind an image or by name."""
-        mllm = self.mllm if image is None else self.mllm.at(self.bank.frame(image))
-        return mllm.prompter.trained(question.prompt, question.answer, image=image is not None)
+    def rendered(self, question: Question, *, image: bool, frame: Frame | None = None) -> Rendered:
+        """The question as a training row, behind an image of this frame (None: the usual one) or by name."""
+        return self.mllm.at(frame).prompter.trained(question.prompt, question.answer, image=image)
 
     def image_loss(self, rng: np.random.Generator) -> Tensor:
         """Mean loss over a batch of portraits."""
@@ -68,7 +67,8 @@ class Finetuning:
             questions = self._some(self.rows.images[person][path], self.settings.questions_per_image, rng)
             about = person if rng.random() < 0.5 and person in self.rows.by_name else rng.choice(self.named)
             questions += self._some(self.rows.by_name[about], 1, rng)
-            rows[number] = [self.rendered(question, path) for question in questions]
+            frame = self.bank.frame(path)
+            rows[number] = [self.rendered(question, image=True, frame=frame) for question in questions]
         losses = []
         for group in alike(rows, lambda number: self.bank.frame(paths[number])):
             images = [paths[number] for number in group]
@@ -81,7 +81,7 @@ class Finetuning:
         """Mean loss over a batch of questions by name."""
         people = rng.permutation(self.named)[:TEXT_PEOPLE]
         questions = [q for person in people for q in self._some(self.rows.by_name[person], TEXT_QUESTIONS, rng)]
-        return self.loss([[self.rendered(q, None) for q in questions]], None)
+        return self.loss([[self.rendered(q, image=False) for q in questions]], None)
 
     def loss(self, rows: Sequence[Sequence[Rendered]], pixels: Tensor | None, frame: Frame | None = None) -> Tensor:
         """Mean over answer tokens, then questions, then images, which are of one frame (None: the usual one)."""
