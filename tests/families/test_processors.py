@@ -1,14 +1,18 @@
 """Every family: prompts and pixels are those of its own processor, and what is saved is plain transformers' own."""
 
+import copy
+
 import pytest
 import torch
-from tiny_families import TINY
+from tiny_families import TINY, template
+from tokenizers import Tokenizer, processors
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
 from transformers.models.internvl.processing_internvl import InternVLProcessor
 from transformers.models.llava_onevision.processing_llava_onevision import LlavaOnevisionProcessor
 from transformers.models.qwen2_5_vl.processing_qwen2_5_vl import Qwen2_5_VLProcessor
 from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
+from unlearning_work import copy_of
 
 from unsee.mllm import checkpoint, inspect
 from unsee.mllm.rows import alike
@@ -97,3 +101,39 @@ def test_prompts_pixels_and_logits_are_those_of_the_family_s_own_processor(mllm,
             expected = plain(**inputs).logits
             found = at.model(**at.model_inputs(ids, at.pixels([portrait]))).logits
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+LLAVA_1_5 = (
+    "{% for message in messages %}{{ message['role'].upper() + ': ' }}"
+    "{% for part in message['content'] if part['type'] == 'image' %}{{ '<image>\n' }}{% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] + ' ' }}{% endfor %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
+)
+
+
+def test_a_template_without_bos_and_end_gets_the_tokenizer_s(tiny):
+    """As LLaVA-1.5's own has neither."""
+    mllm = tiny["llava_next"]
+    backend = Tokenizer.from_str(mllm.tokenizer.backend_tokenizer.to_str())
+    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    words = type(mllm.tokenizer)(
+        tokenizer_object=backend, pad_token="<pad>", bos_token="<s>", eos_token="</s>", chat_template=LLAVA_1_5
+    )
+    prompter = type(mllm)(mllm.model, words, mllm.image_processor).prompter
+    trained, scored = prompter.trained("Who?", "Ada", image=True), prompter.scored("Who?", ["Ada"], image=True)
+    shown = f"<s>USER: {'<image>' * mllm.image_tokens}\nWho? ASSISTANT:"
+    assert words.decode(trained.prompt) == words.decode(prompter.asked("Who?", image=True)) == shown
+    assert words.decode(trained.answers[0]) == " Ada</s>"
+    assert words.decode(scored.answers[0]) == " Ada"
+
+
+def test_an_answer_ends_at_whatever_the_model_s_own_generation_stops_at(tiny):
+    """As Gemma 3's turns end before EOS."""
+    mllm = copy_of(tiny["gemma3"])
+    turn = mllm.tokenizer.convert_tokens_to_ids("<end_of_image>")
+    mllm.model.generation_config.eos_token_id = [mllm.tokenizer.eos_token_id, turn]
+    mllm.tokenizer = copy.copy(mllm.tokenizer)
+    mllm.tokenizer.chat_template = template("<s>user\n", "<start_of_image>", "\nmodel\n", "<end_of_image>\n")
+    again = type(mllm)(mllm.model, mllm.tokenizer, mllm.image_processor)
+    assert again.ends == sorted([mllm.tokenizer.eos_token_id, turn])
+    assert again.tokenizer.decode(again.prompter.trained("Who?", "Ada", image=False).answers[0]) == "Ada<end_of_image>"

@@ -160,7 +160,7 @@ class Examiner:
         ids = torch.tensor([(self.mllm.pad,) * (width - len(tail)) + tail for tail in tails])
         mask = torch.tensor([[1] * shared + [0] * (width - len(tail)) + [1] * len(tail) for tail in tails])
         shift = text_start(mllm.positions(prefix)) - shared
-        done = torch.zeros(len(flat), dtype=torch.bool)
+        done, ends = torch.zeros(len(flat), dtype=torch.bool), torch.tensor(mllm.ends)
         written: list[Tensor] = []
         while len(written) < longest and not bool(done.all()):
             positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :] + shift
@@ -169,7 +169,7 @@ class Examiner:
             )
             ids = self.mllm.head(output.last_hidden_state[:, -1]).argmax(dim=-1, keepdim=True)
             ids[done] = self.mllm.pad
-            done |= ids[:, 0] == self.mllm.tokenizer.eos_token_id
+            done |= torch.isin(ids[:, 0], ends)
             written.append(ids)
             mask = torch.cat([mask, torch.ones(len(flat), 1, dtype=mask.dtype)], dim=1)
         texts = self.mllm.tokenizer.batch_decode(torch.cat(written, dim=1), skip_special_tokens=True)
@@ -179,7 +179,7 @@ class Examiner:
         """What transformers' own generation writes after one prompt."""
         mllm, prompt = self._at(image), torch.tensor([ids])
         inputs = mllm.model_inputs(prompt, self.pixels([image]) if image else None)
-        end = {"eos_token_id": mllm.tokenizer.eos_token_id, "pad_token_id": mllm.pad}
+        end = {"eos_token_id": mllm.ends, "pad_token_id": mllm.pad}
         written = mllm.model.generate(
             **inputs, **end, attention_mask=torch.ones_like(prompt), max_new_tokens=longest, do_sample=False
         )

@@ -22,8 +22,9 @@ class Prompter:
     """Renders questions with a tokenizer's chat template.
 
     The answer span is what follows the longest common token prefix of the renderings with and without the answer, so
-    a tokenizer that merges across the border still gets the right labels. It ends with EOS, whatever a template puts
-    behind that.
+    a tokenizer that merges across the border still gets the right labels. It ends with an end-of-sequence token,
+    whatever a template puts behind that; where a template has none, with EOS. BOS is the tokenizer's where a template
+    has none.
     """
 
     def __init__(
@@ -33,14 +34,16 @@ class Prompter:
         image_tokens: int,
         placeholder: str,
         image_text: str,
+        ends: Sequence[int],
     ):
         """image_tokens: features of an image. placeholder: what the template writes for one, where image_text is to
-        stand; each image token in that is repeated for its share of the features."""
+        stand; each image token in that is repeated for its share of the features. ends: ids that end an answer."""
         self.tokenizer = tokenizer
         self.image_token_id = image_token_id
         self.image_tokens = image_tokens
         self.placeholder = placeholder
         self.image_text = image_text
+        self.ends = ends
         self._ids = lru_cache(maxsize=200_000)(self._tokenize)
 
     def trained(self, prompt: str, answer: str, *, image: bool) -> Rendered:
@@ -73,9 +76,12 @@ class Prompter:
         text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer is None)
         if image:
             text = text.replace(self.placeholder, self.image_text)
-        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        if answer is not None and self.tokenizer.eos_token_id in ids:
-            ids = ids[: len(ids) - ids[::-1].index(self.tokenizer.eos_token_id)]
+        bos, ends = self.tokenizer.bos_token, self.tokenizer.convert_ids_to_tokens(self.ends)
+        if answer is not None and not any(end in text.rpartition(answer.strip())[2] for end in ends):
+            text = text.rstrip() + self.tokenizer.eos_token
+        ids = self.tokenizer(text, add_special_tokens=bos is not None and bos not in text)["input_ids"]
+        if answer is not None:
+            ids = ids[: 1 + max(place for place, token in enumerate(ids) if token in self.ends)]
         share = self.image_tokens // max(1, ids.count(self.image_token_id))
         return tuple(i for token in ids for i in [token] * (share if token == self.image_token_id else 1))
 

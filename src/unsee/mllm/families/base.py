@@ -80,7 +80,8 @@ class Mllm(ABC):
         return config
 
     def _prompter(self) -> Prompter:
-        return Prompter(self.tokenizer, self.image_token_id, self.image_tokens, self.placeholder, self.image_text)
+        shown = self.image_token_id, self.image_tokens, self.placeholder, self.image_text
+        return Prompter(self.tokenizer, *shown, self.ends)
 
     @property
     def usual_frame(self) -> Frame:
@@ -92,7 +93,7 @@ class Mllm(ABC):
         return ()
 
     def at(self, frame: Frame | None) -> "Mllm":
-        """The same model for images of another frame (None: the usual one): all that it says of images, from pixels to
+        """The same model for images of another frame (None: of this one): all that it says of images, from pixels to
         positions, is of images of one frame."""
         if frame is None or frame == self.frame:
             return self
@@ -107,6 +108,12 @@ class Mllm(ABC):
     def image_token_id(self) -> int:
         """Id of the placeholder that the image's features replace."""
         return self.model.config.image_token_id
+
+    @property
+    def ends(self) -> list[int]:
+        """Ids that end an answer: EOS, and what else the model's own generation stops at."""
+        own = self.model.generation_config.eos_token_id
+        return sorted({self.tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])} - {None})
 
     @property
     def pad(self) -> int:
