@@ -129,10 +129,10 @@ def qwen_ids(words):
     return {f"{name}_token_id": words.convert_tokens_to_ids(QWEN_SPECIAL[f"{name}_token"]) for name in names}
 
 
-def gemma3():
+def gemma3(window=4096):
     special = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
     words = tokenizer(special, template("<s>user\n", "<start_of_image>", "\nmodel\n", "</s>\n"))
-    sliding = {"sliding_window": 24, "layer_types": ["sliding_attention", "full_attention"]}
+    sliding = {"sliding_window": window, "layer_types": ["sliding_attention", "full_attention"]}
     config = Gemma3Config(
         vision_config=SiglipVisionConfig(**VIT, patch_size=8, vision_use_head=False),
         text_config=Gemma3TextConfig(**text(words, query_pre_attn_scalar=8, **sliding)),
@@ -140,6 +140,11 @@ def gemma3():
         **{name.replace("token", "token_index"): words.convert_tokens_to_ids(t) for name, t in special.items()},
     )
     return of("gemma3", config, words, size={"height": VIEW, "width": VIEW})
+
+
+def gemma3_narrow():
+    """Its sliding window is shorter than most rows."""
+    return gemma3(window=24)
 
 
 def paligemma(llm=GemmaConfig, **more):
@@ -240,7 +245,7 @@ def mistral3():
 TINY = {
     made.__name__: made
     for made in (
-        qwen2_5_vl, qwen3_vl, gemma3, paligemma, paligemma2, llava_next, llava_onevision, internvl, idefics3, smolvlm,
-        mistral3,
+        qwen2_5_vl, qwen3_vl, gemma3, gemma3_narrow, paligemma, paligemma2, llava_next, llava_onevision, internvl,
+        idefics3, smolvlm, mistral3,
     )
 }  # fmt: skip

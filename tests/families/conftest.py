@@ -65,6 +65,12 @@ def two_shapes(tmp_path_factory):
     return schema.load(out)
 
 
+@pytest.fixture(scope="session")
+def faces(two_shapes):
+    """Paths of all portraits -> a question about each."""
+    return {q.image: q for q in two_shapes.questions if q.image}
+
+
 @pytest.fixture
 def bank(mllm, two_shapes):
     return ImageBank(mllm, two_shapes)

@@ -1,19 +1,22 @@
 """Every family: packed rows equal the model's own forward, one row per question, in float64 to 1e-8."""
 
+from copy import copy
+from functools import partial
+
 import pytest
 import torch
 
 from unsee.evaluation.asking import Asked, Examiner
 from unsee.mllm.packing import answer_logits, option_scores, pack_options, pack_training
-from unsee.mllm.rows import alike
+from unsee.mllm.rows import Portraits, alike, mean_loss
 
 EXACT = {"rtol": 1e-8, "atol": 1e-8}
 
 
 @pytest.fixture
-def groups(bank):
+def groups(bank, faces):
     """Portraits of one frame each: two and two."""
-    found = [group[:2] for group in alike(list(bank._questions), bank.frame)]
+    found = [group[:2] for group in alike(faces, bank.frame)]
     assert {len(group) for group in found} == {2}
     return found
 
@@ -120,6 +123,18 @@ def test_gradients_of_the_tunable_tensors_equal_the_plain_ones(mllm64, bank, gro
     for one, other in zip(torch.autograd.grad(found, tuned), torch.autograd.grad(expected, tuned), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8 * float(other.abs().max()))
         assert other.any()
+
+
+def test_a_batch_of_several_frames_has_the_mean_loss_of_its_portraits(mllm64, bank, two_shapes):
+    bank.pixels = partial(pixels_of, copy(bank))
+    portraits = Portraits(mllm64, bank, two_shapes, two_shapes.entities)
+    chunks = portraits.chunks(portraits.keys, 3)
+    assert sorted(key for chunk in chunks for key in chunk) == sorted(portraits.keys)
+    assert all(len({bank.frame(key) for key in chunk}) == 1 and len(chunk) <= 3 for chunk in chunks)
+    with torch.no_grad():
+        found = sum(len(chunk) * mean_loss(portraits.forward(chunk)) for chunk in chunks)
+        expected = sum(mean_loss(portraits.forward([key])) for key in portraits.keys)
+    torch.testing.assert_close(found, expected, **EXACT)
 
 
 def test_greedy_answers_are_transformers_own(mllm64, bank, groups, two_shapes):

@@ -21,6 +21,7 @@ WHERE = {
         ("model.visual.merger", "model.visual.deepstack_merger_list"), 2,
     ),
     "gemma3": ("model.vision_tower.encoder.layers", FC, ("model.multi_modal_projector",), 2),
+    "gemma3_narrow": ("model.vision_tower.encoder.layers", FC, ("model.multi_modal_projector",), 2),
     "paligemma": ("model.vision_tower.encoder.layers", FC, ("model.multi_modal_projector",), 2),
     "paligemma2": ("model.vision_tower.encoder.layers", FC, ("model.multi_modal_projector",), 2),
     "llava_next": ("model.vision_tower.encoder.layers", FC, ("model.multi_modal_projector",), 1),
@@ -38,9 +39,9 @@ WHERE = {
 
 
 @pytest.fixture
-def images(bank):
+def images(bank, faces):
     """Two portraits of one frame and one of another, where the family knows several."""
-    groups = alike(list(bank._questions), bank.frame)
+    groups = alike(faces, bank.frame)
     return [*groups[0][:2], groups[-1][-1]]
 
 
@@ -99,8 +100,8 @@ def test_importance_is_the_mean_over_images_of_the_mean_over_tokens(mllm, bank, 
         torch.testing.assert_close(importance, expected[layer], rtol=1e-4, atol=1e-6)
 
 
-def test_fisher_information_is_the_mean_of_squared_gradients_of_one_image_each(mllm, bank, images, two_shapes):
-    people = {bank._questions[image].entity_id for image in images}
+def test_fisher_information_is_the_mean_of_squared_gradients_of_one_image_each(mllm, bank, images, faces, two_shapes):
+    people = {faces[image].entity_id for image in images}
     portraits = Portraits(mllm, bank, two_shapes, people)
     keys = alike(portraits.keys, bank.frame)[0][:2]
 
@@ -124,19 +125,19 @@ def test_fisher_information_is_the_mean_of_squared_gradients_of_one_image_each(m
         torch.testing.assert_close(found[name], expected, rtol=1e-3, atol=1e-4 * float(expected.max()), msg=name)
 
 
-def test_a_change_is_made_to_pictures_and_not_to_tiles(mllm, bank, images):
+def test_a_change_is_made_to_pictures_and_not_to_tiles(mllm, bank, images, faces, two_shapes):
     """A mirrored portrait has the pixels of the portrait, mirrored as `on_pictures` does."""
-    image = next(i for i in reversed(images) if bank._benchmark.image(bank._questions[i]).height == 64)
-    portrait = bank._benchmark.image(bank._questions[image])
+    image = next(i for i in reversed(images) if two_shapes.image(faces[i]).height == 64)
+    portrait = two_shapes.image(faces[image])
     at = mllm.at(bank.frame(image))
     mirrored = at.on_pictures(bank.pixels([image]), lambda picture: picture.flip(-1))
     torch.testing.assert_close(mirrored[0], at.pixels([portrait.transpose(0)])[0], rtol=0, atol=0.06)
     assert torch.equal(at.on_pictures(bank.pixels([image]), lambda picture: picture)[0], bank.pixels([image])[0])
 
 
-def test_llm_neurons_are_measured_over_all_tokens_of_every_layer(mllm, bank, images, two_shapes):
+def test_llm_neurons_are_measured_over_all_tokens_of_every_layer(mllm, bank, images, faces, two_shapes):
     """MANU's measures of a row with one question are those of transformers' own forward."""
-    portraits = Portraits(mllm, bank, two_shapes, {bank._questions[images[-1]].entity_id})
+    portraits = Portraits(mllm, bank, two_shapes, {faces[images[-1]].entity_id})
     key = portraits.keys[-1]
     (rendered, *_) = portraits.rows[key]
     portraits.rows = {key: [rendered]}

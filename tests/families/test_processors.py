@@ -81,7 +81,7 @@ def test_mistral_3_s_rows_of_patches_end_with_a_break_and_the_last_with_the_end(
 
 
 @pytest.mark.parametrize("name", [name for name in TINY if name != "mistral3"])
-def test_prompts_pixels_and_logits_are_those_of_the_family_s_own_processor(mllm, name, bank, merged, two_shapes):
+def test_prompts_pixels_and_logits_are_those_of_the_family_s_own_processor(mllm, name, bank, merged, faces, two_shapes):
     loaded = checkpoint.load_full(merged)
     plain = AutoModelForImageTextToText.from_pretrained(merged, dtype=torch.float32).eval()
     processor = own_processor(loaded, name, merged)
@@ -90,8 +90,8 @@ def test_prompts_pixels_and_logits_are_those_of_the_family_s_own_processor(mllm,
     text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
     if name.startswith("paligemma"):
         text = f"<image>{question}"  # it puts BOS and the end of the line there itself
-    for image in (group[0] for group in alike(list(bank._questions), bank.frame)):
-        portrait = two_shapes.image(bank._questions[image])
+    for image in (group[0] for group in alike(faces, bank.frame)):
+        portrait = two_shapes.image(faces[image])
         inputs = processor(text=text, images=portrait, return_tensors="pt", add_special_tokens=False)
         inputs.pop("labels", None)
         at = loaded.at(bank.frame(image))

@@ -39,15 +39,15 @@ class ImageBank:
     """Preprocessed pixels of a benchmark's images, each decoded once."""
 
     def __init__(self, mllm: Mllm, benchmark: Benchmark):
-        self.mllm = mllm
-        self._questions = {q.image: q for q in benchmark.questions if q.image is not None}
-        self._benchmark = benchmark
-        self._load = lru_cache(maxsize=None)(self._prepared)
+        by_path = {q.image: q for q in benchmark.questions if q.image is not None}
 
-    def _prepared(self, path: str) -> tuple[Frame, Tensor]:
-        image = self._benchmark.image(self._questions[path])
-        frame = self.mllm.frame_of(*image.size)
-        return frame, self.mllm.at(frame).pixels([image])[0]
+        def prepared(path: str) -> tuple[Frame, Tensor]:
+            image = benchmark.image(by_path[path])
+            frame = mllm.frame_of(*image.size)
+            return frame, mllm.at(frame).pixels([image])[0]
+
+        self.mllm = mllm
+        self._load = lru_cache(maxsize=None)(prepared)
 
     def frame(self, path: str) -> Frame:
         """The image's frame; only images of one frame go through a model together."""

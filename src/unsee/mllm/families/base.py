@@ -66,7 +66,7 @@ class Mllm(ABC):
         self.tokenizer = tokenizer
         self.image_processor = image_processor
         self.frame = self.usual_frame
-        self._at: dict[Frame, Mllm] = {self.frame: self}
+        self._at: dict[Frame, Mllm] = {}
         self.prompter = self._prompter()
         self.windows = windows_of(self._known(self.language_model.config))
         self.language_model.set_attn_implementation(ATTENTION)
@@ -99,7 +99,7 @@ class Mllm(ABC):
             return self
         if frame not in self._at:
             other = copy.copy(self)
-            other.frame = frame
+            other.frame, other._at = frame, {}
             other.prompter = other._prompter()
             self._at[frame] = other
         return self._at[frame]
