@@ -107,6 +107,14 @@ class PruneSettings(Section):
 Scope = Literal["vision", "full"]
 
 
+class ResistSettings(Section):
+    """Against relearning: how far every weight is moved towards remembering before a forgetting gradient is taken, and
+    from which share of the steps on (a model that still knows everything has no gradient there)."""
+
+    step: float = Field(gt=0)
+    after: float = Field(ge=0, lt=1)
+
+
 class UnlearnSettings(Section):
     """What every unlearning method has; a method adds its own (`unsee.unlearning.method`).
 
@@ -114,7 +122,7 @@ class UnlearnSettings(Section):
     projector, or everything. least_steps: with few portraits to forget, epochs are repeated up to so many steps.
     versions: of each portrait, as it is and augmented, an epoch each in turn. batch_people: people by name per step.
     micro_batch_images: how many images go through the model at once, which changes speed and memory, not the result.
-    decay: the last share of the steps, over which the learning rate falls to zero.
+    decay: the last share of the steps, over which the learning rate falls to zero. resist: relearning (None: do not).
     mask_on: whether a saliency mask restrains the forgetting gradient alone (Eq. 5) or the whole update. clip: largest
     norm of the forgetting and of the preserving gradient, each on its own.
     """
@@ -131,6 +139,7 @@ class UnlearnSettings(Section):
     micro_batch_images: PositiveInt
     learning_rate: float = Field(gt=0)
     decay: float = Field(ge=0, le=1)
+    resist: ResistSettings | None = None
     mask_on: Literal["forget_gradient", "update"]
     clip: float = Field(gt=0)
     threads: PositiveInt

@@ -35,6 +35,7 @@ COMMON = (
     "unlearn.blends=0",
     "unlearn.bound=none",
     "unlearn.decay=0",
+    "unlearn.resist=null",
 )
 
 

@@ -92,9 +92,10 @@ class Work:
 
     @cached_property
     def vanilla_head(self) -> nn.Module:
-        """The LLM's output layer as it is before anything changes; a copy where it is trained."""
+        """The LLM's output layer as it is before anything changes; a copy where it is trained or attacked."""
         trained = {id(parameter) for parameter in self.parameters.values()}
-        if not any(id(parameter) in trained for parameter in self.mllm.head.parameters()):
+        changes = any(id(parameter) in trained for parameter in self.mllm.head.parameters())
+        if not changes and self.settings.resist is None:
             return self.mllm.head
         return copy.deepcopy(self.mllm.head).requires_grad_(False)
 

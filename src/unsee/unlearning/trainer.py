@@ -7,6 +7,7 @@ weight through the other's norm; without weight decay, a weight whose gradient i
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -24,6 +25,7 @@ from unsee.settings import UnlearnSettings
 from unsee.tracking import NoTracker, Tracker
 from unsee.training import Checkpoints, Curve, Optimisation, Training, clip
 from unsee.unlearning.method import Term, Work, find
+from unsee.unlearning.resistance import relearned
 from unsee.unlearning.saliency import SaliencyMask, require_live
 
 WARMUP = 10
@@ -146,11 +148,19 @@ class Unlearning:
         for (side, _), terms in self._forwards[epoch % len(self.terms)].items():
             if side == forgets:
                 keys = batch(terms[0].rows, self.settings.seed, step, self.steps_per_epoch, once=forgets)
-                self._accumulate(terms, keys, losses)
+                with self._attacked(terms[0].rows, keys, step) if forgets else nullcontext():
+                    self._accumulate(terms, keys, losses)
         gradients = {name: p.grad for name, p in self.parameters.items() if p.grad is not None}
         for parameter in self.parameters.values():
             parameter.grad = None
         return gradients, dict(losses)
+
+    def _attacked(self, rows: Rows | Images, keys: Sequence[str], step: int) -> AbstractContextManager[None]:
+        """The weights as a relearning attack on these rows leaves them, from the step on that `resist` says."""
+        resist = self.settings.resist
+        if resist is None or step < resist.after * self.steps or not isinstance(rows, Rows):
+            return nullcontext()
+        return relearned(self.model, rows, keys, resist.step, self.settings.micro_batch_images)
 
     def _accumulate(self, terms: Sequence[Term], keys: Sequence[str], losses: dict[str, float]) -> None:
         """Add a batch's gradients to `.grad`, a few rows at a time: losses are means over rows."""
