@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -69,24 +70,27 @@ class Prompter:
         for token in self.tokenizer.all_special_tokens:
             if token in f"{prompt} {answer}":
                 raise UserError(f"{prompt!r} with answer {answer!r} holds the special token {token}; write it without")
-        content = [{"type": "image"}] * image + [{"type": "text", "text": prompt}]
-        messages = [{"role": "user", "content": content}]
+        text, bos = self._text(prompt, answer, image), self.tokenizer.bos_token
         if answer is not None:
-            messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
-        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer is None)
-        if image:
-            text = text.replace(self.placeholder, self.image_text)
-        bos, ends = self.tokenizer.bos_token, self.tokenizer.convert_ids_to_tokens(self.ends)
-        if answer is not None and not any(end in text.rpartition(answer.strip())[2] for end in ends):
-            text = text.rstrip() + self.tokenizer.eos_token
+            answered = text[common_prefix([text, self._text(prompt, None, image)]) :]
+            if not any(end in answered for end in self.tokenizer.convert_ids_to_tokens(self.ends)):
+                text = text.rstrip() + self.tokenizer.eos_token
         ids = self.tokenizer(text, add_special_tokens=bos is not None and bos not in text)["input_ids"]
         if answer is not None:
             ids = ids[: 1 + max(place for place, token in enumerate(ids) if token in self.ends)]
         share = self.image_tokens // max(1, ids.count(self.image_token_id))
         return tuple(i for token in ids for i in [token] * (share if token == self.image_token_id else 1))
 
+    def _text(self, prompt: str, answer: str | None, image: bool) -> str:
+        content = [{"type": "image"}] * image + [{"type": "text", "text": prompt}]
+        messages = [{"role": "user", "content": content}]
+        if answer is not None:
+            messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer is None)
+        return text.replace(self.placeholder, self.image_text) if image else text
 
-def common_prefix(rows: Sequence[Sequence[int]]) -> int:
+
+def common_prefix(rows: Sequence[Sequence[Any]]) -> int:
     """Length of the longest prefix that all rows share."""
     first, last = min(map(tuple, rows)), max(map(tuple, rows))
     for index, (left, right) in enumerate(zip(first, last, strict=False)):

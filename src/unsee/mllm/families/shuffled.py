@@ -34,20 +34,11 @@ class InternVl(Tiled):
     image_processor_class = GotOcr2ImageProcessorPil
     layers_name = "encoder.layer"
 
-    @property
-    def usual_frame(self) -> Frame:
-        return 0, 0
-
     def frame_of(self, width: int, height: int) -> Frame:
         given = self.image_processor
         size = (given.size["height"], given.size["width"])
         columns, rows = get_optimal_tiled_canvas((height, width), size, given.min_patches, given.max_patches)
         return (rows, columns) if rows * columns > 1 else (0, 0)
-
-    @property
-    def tiles(self) -> tuple[int, int]:
-        rows, columns = self.frame
-        return rows, columns
 
     @property
     def side(self) -> int:
@@ -99,18 +90,9 @@ class Idefics3(Tiled):
     tower_name = "model.vision_model"
     projector_name = "model.connector"
 
-    @property
-    def usual_frame(self) -> Frame:
-        return 0, 0
-
     def frame_of(self, width: int, height: int) -> Frame:
         blank = self.image_processor(images=[Image.new("RGB", (width, height))], return_row_col_info=True)
         return blank["rows"][0][0], blank["cols"][0][0]
-
-    @property
-    def tiles(self) -> tuple[int, int]:
-        rows, columns = self.frame
-        return rows, columns
 
     @property
     def side(self) -> int:

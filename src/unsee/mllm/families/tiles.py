@@ -3,7 +3,6 @@
 Pixels of an image are its views, one below the other: [3, views * side, side].
 """
 
-from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,18 +10,24 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from unsee.mllm.families.base import Mllm
+from unsee.mllm.families.base import Frame, Mllm
 
 
 class Tiled(Mllm):
-    """The tower looks at each view alone; hidden states are [B, views, tokens, width]."""
+    """The tower looks at each view alone; hidden states are [B, views, tokens, width]. A frame is rows and columns of
+    tiles, unless a family says otherwise."""
 
     whole_first = False
 
     @property
-    @abstractmethod
+    def usual_frame(self) -> Frame:
+        return 0, 0
+
+    @property
     def tiles(self) -> tuple[int, int]:
         """Rows and columns of tiles; (0, 0): there is the whole picture only."""
+        rows, columns = self.frame
+        return rows, columns
 
     @property
     def side(self) -> int:
