@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from unsee.benchmark.schema import Benchmark, ForgetRequest
@@ -76,7 +77,8 @@ class RelearningAttack:
         self.mllm, self.settings = mllm, settings
         self.bank = ImageBank(mllm, benchmark)
         self.portraits = Portraits(mllm, self.bank, benchmark, request.forget)
-        self.examiner = Examiner(mllm, self.bank.pixels, settings.evaluation_batch_images, settings.choice)
+        batch = settings.evaluation_batch_images
+        self.examiner = Examiner(mllm, self.bank.pixels, batch, settings.choice, self.bank.frame)
         evaluated = benchmark.select(role="eval", task="classification")
         self.asked = [Asked(q, q.modality, q.image) for q in evaluated if q.entity_id in request.forget]
         self.original = {name: tensor.clone() for name, tensor in mllm.model.state_dict().items()}
@@ -110,7 +112,9 @@ class RelearningAttack:
         return result(curve, budget)
 
     def _loss(self, images: Sequence[str]) -> Tensor:
-        return mean_loss(self.portraits.forward(images))
+        chunks = self.portraits.chunks(images, len(images))
+        losses = [mean_loss(self.portraits.forward(chunk)) * (len(chunk) / len(images)) for chunk in chunks]
+        return torch.stack(losses).sum()
 
     def _measure(self, epoch: int, budget: Budget) -> dict[str, float | None]:
         right = self.examiner.right(self.asked)

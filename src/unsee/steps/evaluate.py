@@ -41,7 +41,8 @@ def run(
     data = load(benchmark)
     request = ForgetRequest.resolve(data, forget)
     mllm = open_model(model, base, settings.threads)
-    examiner = Examiner(mllm, ImageBank(mllm, data).pixels, settings.batch_images, settings.choice)
+    bank = ImageBank(mllm, data)
+    examiner = Examiner(mllm, bank.pixels, settings.batch_images, settings.choice, bank.frame)
     digest = artifact.read(model, "model", verify=False).digest
     subject = {"family": mllm.model.config.model_type, "shape": data.shape, "benchmark": data.name}
     facts = {"model": name, "model_digest": digest, "settings": settings.model_dump(), "subject": subject}

@@ -31,6 +31,7 @@ from unsee.mllm.rows import (
     blended,
     by_name,
     mean_loss,
+    seeing,
 )
 from unsee.pruning import Pruned
 from unsee.settings import PruneSettings, ThresholdSettings, UnlearnSettings
@@ -116,18 +117,18 @@ class Work:
     def _seeing(self, pixels: Pixels, images: Sequence[str]) -> See:
         """How these images are looked at: through cached outputs of frozen tower layers, if there are any."""
         if self.settings.scope == "full":
-            return lambda chosen: self.mllm.features(pixels(chosen))
+            return seeing(self.mllm, pixels, self.bank.frame)
         first_tuned = self.mllm.tower_mlps(self.settings.layers)[0].layer
         first_pruned = min((layer for layer, gone in self.pruned.items() if bool(gone.any())), default=first_tuned)
-        prefix = FrozenPrefix(self.mllm, pixels, min(first_tuned, first_pruned))
+        prefix = FrozenPrefix(self.mllm, pixels, min(first_tuned, first_pruned), self.bank.frame)
         prefix.fill(images, FEATURE_BATCH)
         return prefix.features
 
     def blends(self, count: int) -> Images:
         """Each retain portrait blended with one drawn at random; a step takes `count`."""
         images = self.retain.keys
-        pixels = blended(self.pixels, images, self.settings.seed, self.version)
-        return Images(images, self._seeing(pixels, images), count)
+        pixels = blended(self.pixels, images, self.settings.seed, self.version, self.bank)
+        return Images(images, self._seeing(pixels, images), count, self.bank.frame)
 
     @cached_property
     def forget(self) -> Portraits:
@@ -185,7 +186,7 @@ class Work:
         retrained = checkpoint.load_full(self.retrained)
 
         def seen(pixels: Pixels) -> Rows:
-            see = lambda images: retrained.features(pixels(images))  # noqa: E731
+            see = seeing(retrained, pixels, self.bank.frame)
             return Portraits(retrained, self.bank, self.benchmark, self.request.forget, see)
 
         return [seen(work.pixels) for work in self.versions]

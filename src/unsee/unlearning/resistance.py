@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from unsee.mllm.rows import Rows, chunked, mean_loss
+from unsee.mllm.rows import Rows, mean_loss
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def relearned(model: nn.Module, rows: Rows, keys: Sequence[str], step: float, mi
     frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
     for parameter in frozen:
         parameter.requires_grad_(True)
-    for chunk in chunked(keys, micro_batch):
+    for chunk in rows.chunks(keys, micro_batch):
         (mean_loss(rows.forward(chunk)) * len(chunk) / len(keys)).backward()
     for parameter in frozen:
         parameter.requires_grad_(False)

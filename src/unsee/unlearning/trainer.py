@@ -165,7 +165,7 @@ class Unlearning:
     def _accumulate(self, terms: Sequence[Term], keys: Sequence[str], losses: dict[str, float]) -> None:
         """Add a batch's gradients to `.grad`, a few rows at a time: losses are means over rows."""
         size = self.settings.micro_batch_images
-        for chunk in (keys[start : start + size] for start in range(0, len(keys), size)):
+        for chunk in terms[0].rows.chunks(keys, size):
             share = len(chunk) / len(keys)
             outputs = terms[0].rows.forward(chunk)
             values = [term.loss(outputs) for term in terms]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from unsee.benchmark.schema import Question
 from unsee.evaluation.asking import Asked, Examiner
-from unsee.mllm.rows import Pixels, Portraits, instructed
+from unsee.mllm.rows import Pixels, Portraits, instructed, seeing
 from unsee.settings import UnlearnSettings
 from unsee.unlearning.method import FEATURE_BATCH, Method, Term, Work
 from unsee.unlearning.references import kl_term
@@ -61,7 +61,7 @@ class Vgid(Method[Settings]):
 
     def _teacher(self, work: Work, pixels: Pixels) -> Portraits:
         people, instruction = work.request.forget, self.settings.instruction
-        see = lambda images: work.mllm.features(pixels(images))  # noqa: E731
+        see = seeing(work.mllm, pixels, work.bank.frame)
         return Portraits(work.mllm, work.bank, work.benchmark, people, see, instruction=instruction)
 
     def _pixels(self, work: Work, draw: int) -> Pixels:
@@ -98,4 +98,5 @@ class Vgid(Method[Settings]):
         asked = [
             Asked(instructed(question, self.settings.instruction), "vqa", question.image) for question in questions
         ]
-        return fmean(Examiner(self.work.mllm, self._pixels(self.work, 0), FEATURE_BATCH).right(asked))
+        pixels, frame = self._pixels(self.work, 0), self.work.bank.frame
+        return fmean(Examiner(self.work.mllm, pixels, FEATURE_BATCH, frame=frame).right(asked))

@@ -98,7 +98,9 @@ class VisualKnowledgeDistillation(Method[Settings]):
     def _neurons_as_they_are_now(self) -> Pruned:
         """Eq. 6-8 on the fine-tuned model."""
         found = [
-            mean_absolute_activation(self.work.mllm, self.work.bank.pixels, rows.keys, FEATURE_BATCH)
+            mean_absolute_activation(
+                self.work.mllm, self.work.bank.pixels, rows.keys, FEATURE_BATCH, self.work.bank.frame
+            )
             for rows in (self.work.forget, self.work.retain)
         ]
         return choose_neurons(unlearning_importance(found[0], found[1:]), self.work.pruning).chosen
