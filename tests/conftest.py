@@ -12,7 +12,7 @@ from unsee.benchmark.schema import Benchmark, ForgetRequest
 from unsee.mllm.base_model import MAKE
 from unsee.mllm.families import Llava, Mllm, set_compute
 from unsee.mllm.rows import ImageBank
-from unsee.settings import BenchmarkSettings, PruneSettings
+from unsee.sections import BenchmarkSettings, PruneSettings
 from unsee.tracking import NoTracker
 from unsee.training import Checkpoints
 from unsee.unlearning.method import Work

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from unsee.errors import UserError
-from unsee.settings import UnlearnSettings, load_settings, method_entries
+from unsee.sections import UnlearnSettings
+from unsee.settings import load_settings, method_entries
 from unsee.unlearning.method import find, names
 
 

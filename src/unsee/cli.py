@@ -22,7 +22,8 @@ from unsee.cli_options import (
 )
 from unsee.errors import UserError
 from unsee.explain import explain
-from unsee.settings import Shape, load_settings
+from unsee.sections import Shape
+from unsee.settings import load_settings
 
 DEBUG = "--debug"
 

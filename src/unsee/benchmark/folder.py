@@ -33,7 +33,7 @@ from unsee.benchmark.profile_questions import UNNAMED, Form, draw_options, perso
 from unsee.benchmark.schema import Benchmark, Question, Split, Task, load, write_questions
 from unsee.errors import Problems, UserError
 from unsee.progress import progress
-from unsee.settings import OPTIONS
+from unsee.sections import OPTIONS
 from unsee.storage import artifact
 
 PEOPLE = "people.jsonl"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from unsee.benchmark.schema import Question, Role, Split, Task, View
-from unsee.settings import OPTIONS
+from unsee.sections import OPTIONS
 
 UNNAMED = "this person"
 NAMING = f"What is the name of {UNNAMED}?"

@@ -16,7 +16,7 @@ import yaml
 from pydantic import Field, PositiveFloat, TypeAdapter, ValidationError, model_validator
 
 from unsee.errors import Problems, UserError
-from unsee.settings import Section
+from unsee.sections import Section
 
 VALUE = re.compile(r"^[\w.+-]+$")
 Value = bool | int | float | Annotated[str, Field(pattern=VALUE)]

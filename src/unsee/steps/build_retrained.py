@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unsee.benchmark.schema import ForgetRequest, load
-from unsee.settings import FinetuneSettings
+from unsee.sections import FinetuneSettings
 from unsee.steps.build_vanilla import build
 from unsee.tracking import Tracker
 

@@ -8,7 +8,8 @@ from unsee.errors import UserError
 from unsee.mllm import checkpoint
 from unsee.mllm.families import set_compute
 from unsee.mllm.finetune import finetune
-from unsee.settings import EMBEDDED, SHIPPED_BASE, FinetuneSettings
+from unsee.sections import FinetuneSettings
+from unsee.settings import EMBEDDED, SHIPPED_BASE
 from unsee.storage import artifact
 from unsee.storage.artifact import write_json
 from unsee.tracking import Tracker

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from unsee.benchmark import embedded, schema
-from unsee.settings import BenchmarkSettings
+from unsee.sections import BenchmarkSettings
 from unsee.storage import artifact
 from unsee.tracking import Tracker
 
