@@ -10,6 +10,7 @@ from unsee.code import code_digest, directory_digest
 from unsee.comparison import candidates
 from unsee.comparison.search import require_tuning_seeds
 from unsee.errors import UserError
+from unsee.sections import BenchmarkSettings, ImportSettings
 from unsee.settings import EMBEDDED, OWN_SECTIONS, TRIED, Settings, load_settings, method_entries, sets
 from unsee.storage import artifact
 from unsee.unlearning.method import names as method_names
@@ -55,7 +56,8 @@ class Request:
         """
         benchmark, digest = "", ""
         if self.benchmark is None:
-            schema.ForgetRequest.resolve(embedded.outline(settings.benchmark), self.forget)
+            if isinstance(settings.benchmark, BenchmarkSettings):
+                schema.ForgetRequest.resolve(embedded.outline(settings.benchmark), self.forget)
         else:
             directory = self.benchmark.resolve()
             schema.ForgetRequest.resolve(schema.load(directory), self.forget)
@@ -173,11 +175,12 @@ def _of_method(request: Request, method: str, seed: int) -> Settings:
 
 
 def _identity(settings: Settings) -> str:
-    """What the cache must know besides settings and data: the code, and a base model that is not part of it."""
-    base = Path(settings.vanilla.base)
-    if settings.vanilla.base == EMBEDDED or not base.is_dir():
-        return code_digest()
-    return artifact.digest_of([code_digest(), directory_digest(base)])
+    """What the cache must know besides settings and data: the code, and directories that the settings name."""
+    named = [settings.vanilla.base] if settings.vanilla.base != EMBEDDED else []
+    if isinstance(settings.benchmark, ImportSettings):
+        named.append(settings.benchmark.source)
+    directories = [directory_digest(Path(name)) for name in named if Path(name).is_dir()]
+    return artifact.digest_of([code_digest(), *directories]) if directories else code_digest()
 
 
 def _parameters(arguments: dict[str, Any], settings: Settings) -> dict[str, Any]:

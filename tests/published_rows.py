@@ -115,7 +115,11 @@ def asked(identity, number, name):
 def choice(question, answer, values, number):
     others = [value for value in values if value != answer][:3]
     texts = [*others[: number % 4], answer, *others[number % 4 :]]
-    return {"Question": question, "Options": dict(zip("ABCD", texts, strict=True)), "Correct_Answer": "ABCD"[number % 4]}
+    return {
+        "Question": question,
+        "Options": dict(zip("ABCD", texts, strict=True)),
+        "Correct_Answer": "ABCD"[number % 4],
+    }
 
 
 def told(question, answer, kind):

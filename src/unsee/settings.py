@@ -18,6 +18,7 @@ from unsee.sections import (
     TAGS,
     AnyBenchmark,
     AnyFinetuning,
+    BenchmarkSettings,
     EvaluationSettings,
     PruneSettings,
     RelearnSettings,
@@ -48,6 +49,13 @@ class Settings(Section):
     unlearn: SerializeAsAny[UnlearnSettings]
     evaluation: EvaluationSettings
     relearn: RelearnSettings
+
+    @property
+    def generated(self) -> BenchmarkSettings:
+        """What the embedded generator draws. Raises UserError if the benchmark is a published one."""
+        if not isinstance(self.benchmark, BenchmarkSettings):
+            raise UserError(f"preset {self.preset} has a published benchmark, which cannot be generated; take embedded")
+        return self.benchmark
 
 
 def load_settings(

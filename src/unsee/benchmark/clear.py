@@ -117,7 +117,7 @@ def questions(tables: Tables, directory: Path, settings: ImportSettings) -> list
     for configuration in (f"{forget_set}_perturbed", "retain_perturbed"):
         for where, row in tables.rows(configuration, Perturbed):
             if row.name not in people:
-                tables.add(f"{where}, name = {row.name!r}", "is nobody in full; add their pictures there")
+                tables.mismatches.append(f"{where}, name = {row.name!r}: is nobody in full; add their pictures there")
                 continue
             if row.name not in shown:
                 _hold_out(albums[row.name], settings.seed, row.name)
@@ -199,11 +199,10 @@ def _told(tables: Tables, names: Sequence[str]) -> Mapping[str, list[Told]]:
     for block, name in zip(*linear_sum_assignment(named, maximize=True), strict=True):
         if named[block, name] >= LEAST_NAMED:
             found[names[name]] = blocks[block]
-    if lost := [number for number, block in enumerate(blocks) if block not in found.values()]:
-        tables.add(
-            f"full+tofu questions {TOLD_OF_EACH * lost[0]} to {TOLD_OF_EACH * lost[0] + TOLD_OF_EACH - 1}"
-            + (f" and {len(lost) - 1} more twenties" if lost[1:] else ""),
-            "hold the name of nobody in full; put them in TOFU's order, twenty about each author",
+    if lost := [TOLD_OF_EACH * number for number, block in enumerate(blocks) if block not in found.values()]:
+        tables.mismatches.append(
+            f"full+tofu, {TOLD_OF_EACH} questions each from its questions {', '.join(map(str, lost))} on: they hold "
+            "the name of nobody in full; put them in TOFU's order"
         )
     return found
 
@@ -223,7 +222,7 @@ def _require_same(tables: Tables, forget_set: str, told: Sequence[Told]) -> None
     """The questions about the people to forget must be those that the benchmark itself gives with them."""
     given = {(row.question, row.answer) for _, row in tables.rows(f"{forget_set}+tofu", Told) if row.question}
     if given != {(row.question, row.answer) for row in told}:
-        tables.add(
-            f"{forget_set}+tofu",
-            f"its questions are not those of full+tofu about the people in {forget_set}; take both from one version",
+        tables.mismatches.append(
+            f"{forget_set}+tofu: its questions are not those of full+tofu about the people in {forget_set}; take all "
+            "three from one version"
         )

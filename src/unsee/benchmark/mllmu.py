@@ -208,7 +208,7 @@ def _distinct(tables: Tables, configuration: str, model: type[AnyIdentified]) ->
     seen = set()
     for where, row in tables.rows(configuration, model):
         if row.ID in seen:
-            tables.add(f"{where}, ID = {row.ID!r}", "there is an earlier row of this person; keep one")
+            tables.problems.append(f"{where}, ID = {row.ID!r}: there is an earlier row of this person; keep one")
         else:
             seen.add(row.ID)
             yield row

@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import datasets
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
 
 from unsee.benchmark.folder import without_special_tokens
 from unsee.benchmark.images import image_format
@@ -47,12 +56,22 @@ class Picture(Row):
 
     bytes: Annotated[bytes, AfterValidator(_readable)]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _there(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or not given.get("bytes"):
+            raise ValueError("holds no image; put the file's content there")
+        return given
+
 
 AnyRow = TypeVar("AnyRow", bound=Row)
 
 
 class Tables:
-    """The configurations of one benchmark, and the problems found in them so far."""
+    """The configurations of one benchmark, and what was found wrong so far.
+
+    problems: with single rows. mismatches: with rows taken together, told once all rows are sound.
+    """
 
     def __init__(self, source: str):
         """`source`: an id on the hub, or a directory.
@@ -62,6 +81,7 @@ class Tables:
         """
         self.source = source
         self.problems: list[str] = []
+        self.mismatches: list[str] = []
         with _told(source):
             self._configurations = datasets.get_dataset_config_names(source)
 
@@ -78,28 +98,22 @@ class Tables:
             try:
                 yield where, model.model_validate(values)
             except ValidationError as error:
-                for found in error.errors():
-                    field = ".".join(map(str, found["loc"]))
-                    self.add(f"{where}, {field} = {reprlib.repr(found['input'])}", found["msg"])
-
-    def add(self, where: str, problem: str) -> None:
-        """Something wrong that only shows when rows are taken together."""
-        self.problems.append(f"{where}: {problem}")
+                self.problems += [_explain(where, found) for found in error.errors()]
 
     def add_missing(self, configuration: str, wanted: Iterable[str], there: Collection[str], who: str) -> None:
-        """A problem that names those of `wanted` that a configuration lacks, if it lacks any."""
+        """A mismatch that names those of `wanted` that a configuration lacks, if it lacks any."""
         if missing := [item for item in sorted(wanted) if item not in there]:
             named = ", ".join(missing)
-            self.add(f"{configuration}, ID", f"has no row of {len(missing)} {who}: {named}; add their rows")
+            self.mismatches.append(f"{configuration} has no row of {len(missing)} {who}: {named}; add their rows")
 
     def require_sound(self) -> None:
         """Raises Problems with everything that was found."""
-        if self.problems:
+        if found := self.problems or self.mismatches:
             headline = (
                 f"{self.source} cannot be imported, nothing was written; take a local copy of it, correct these "
-                f"{len(self.problems)} places in its parquet files (rows counted from 0) and import that:"
+                f"{len(found)} places in its parquet files (rows counted from 0) and import that:"
             )
-            raise Problems(headline, self.problems)
+            raise Problems(headline, found)
 
     def _open(self, configuration: str, place: str, columns: list[str]) -> datasets.IterableDataset:
         by = "name" if configuration in self._configurations else "data_dir"
@@ -140,3 +154,9 @@ def save_picture(directory: Path, stem: str, picture: Picture) -> str:
     (directory / path).parent.mkdir(parents=True, exist_ok=True)
     (directory / path).write_bytes(picture.bytes)
     return path.as_posix()
+
+
+def _explain(where: str, found: ErrorDetails) -> str:
+    place = ".".join(map(str, found["loc"])) or "as a whole"
+    reason = found["msg"].removeprefix("Value error, ")
+    return f"{where}, {place} = {reprlib.repr(found['input'])}: {reason}{'' if ';' in reason else '; correct it'}"
