@@ -117,7 +117,7 @@ def test_training_interrupted_twice_ends_in_the_same_bits(mllm, lessons_benchmar
     curve, _ = lora.finetune(undisturbed, lessons_benchmark, asked, ("key",), NoTracker())
     monkeypatch.setenv(CHECKPOINTS, str(tmp_path))
     monkeypatch.setenv("UNSEE_CHECKPOINT_SECONDS", "-1")
-    stops, again, backward = [2, 4], None, lora.Lessons.backward
+    stops, again, backward = [1, 3], None, lora.Lessons.backward
 
     def dying(lessons, step):
         if stops and step == stops[0]:

@@ -74,10 +74,27 @@ def tiny_settings(tmp_path_factory):
     return load_settings("embedded", config=config)
 
 
+def through_all_steps(run, source, name="unlearned"):
+    """prepare → vanilla → retrained → statistics → prune → unlearn → evaluate → relearn; `name` is the unlearned
+    model's."""
+    settings, benchmark, everybody = run.settings, run["benchmark"], []
+    run.step("benchmark", prepare_benchmark.run, source)
+    run.step("vanilla", build_vanilla.run, settings.vanilla, benchmark)
+    run.step("retrained", build_retrained.run, settings.vanilla, benchmark, everybody)
+    run.step("statistics", collect_statistics.run, settings.statistics, benchmark, everybody, run["vanilla"])
+    run.step("pruning", prune.run, settings.prune, run["statistics"])
+    inputs = (run["vanilla"], run["statistics"], run["pruning"], run["retrained"])
+    run.step(name, unlearn.run, settings.unlearn, benchmark, everybody, *inputs)
+    for model, base in (("vanilla", None), ("retrained", None), (name, run["vanilla"])):
+        examined = (benchmark, everybody, model, run[model], base)
+        run.step(f"evaluation-{model}", evaluate.run, settings.evaluation, *examined)
+        run.step(f"relearning-{model}", relearn_attack.run, settings.relearn, *examined)
+    return run
+
+
 @pytest.fixture(scope="session")
 def make_run(tmp_path_factory, tiny_settings, fresh):
-    """make_run(family, benchmark, name): prepare → vanilla → retrained → statistics → prune → unlearn → evaluate →
-    relearn, from the shipped base or a fresh Qwen2-VL; `name` is the unlearned model's."""
+    """make_run(family, benchmark, name): all steps from the shipped base or a fresh Qwen2-VL."""
 
     def make(family, given, name="unlearned"):
         settings = tiny_settings
@@ -87,19 +104,7 @@ def make_run(tmp_path_factory, tiny_settings, fresh):
             vanilla = settings.vanilla.model_copy(update={"base": str(base)})
             settings = settings.model_copy(update={"vanilla": vanilla})
         run = TinyRun(tmp_path_factory.mktemp("run"), settings, {}, {})
-        benchmark, everybody = run["benchmark"], []
-        run.step("benchmark", prepare_benchmark.run, given.directory)
-        run.step("vanilla", build_vanilla.run, settings.vanilla, benchmark)
-        run.step("retrained", build_retrained.run, settings.vanilla, benchmark, everybody)
-        run.step("statistics", collect_statistics.run, settings.statistics, benchmark, everybody, run["vanilla"])
-        run.step("pruning", prune.run, settings.prune, run["statistics"])
-        inputs = (run["vanilla"], run["statistics"], run["pruning"], run["retrained"])
-        run.step(name, unlearn.run, settings.unlearn, benchmark, everybody, *inputs)
-        for model, base in (("vanilla", None), ("retrained", None), (name, run["vanilla"])):
-            examined = (benchmark, everybody, model, run[model], base)
-            run.step(f"evaluation-{model}", evaluate.run, settings.evaluation, *examined)
-            run.step(f"relearning-{model}", relearn_attack.run, settings.relearn, *examined)
-        return run
+        return through_all_steps(run, given.directory, name)
 
     return make
 
