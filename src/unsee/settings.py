@@ -73,7 +73,7 @@ def load_settings(
 
     Args:
         method: a method's name, or a name under the preset's `methods` that is a method with other settings.
-        benchmark: the directory that is given instead of a generated benchmark, if one is.
+        benchmark: the directory that is given instead of the preset's own benchmark, if one is.
 
     Raises:
         UserError: unknown preset, unreadable file, malformed assignment, unknown name, impossible value, or a value
@@ -88,7 +88,8 @@ def load_settings(
     _merge(values, variant)
     if benchmark and any("benchmark" in change for change in changes):
         raise UserError(
-            f"settings of benchmark.* say what is generated, but --benchmark {benchmark} is given; leave out one"
+            f"settings of benchmark.* say what is generated or imported, but --benchmark {benchmark} is given; leave "
+            "out one of them"
         )
     for change in changes:
         _merge(values, change)

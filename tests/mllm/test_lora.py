@@ -168,5 +168,5 @@ def test_the_loss_of_a_step_is_the_plain_mean_over_its_questions(llava, lessons_
     for question in asked:
         row = llava.prompter.trained(question.prompt, question.answer, image=question.image is not None)
         pixels = bank.pixels([question.image])[0] if question.image else None
-        expected.append(plain.question_losses(llava, [row], pixels))
+        expected.append(plain.question_losses(llava, [row], pixels).detach())
     assert lessons.backward(0) == pytest.approx(float(torch.cat(expected).mean()), rel=1e-5)

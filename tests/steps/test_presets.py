@@ -5,9 +5,9 @@ import json
 import published_rows
 import pyarrow.parquet as pq
 import pytest
-from conftest import TinyRun, through_all_steps
 from pages import text
 from safetensors.torch import load_file
+from tiny_run import TinyRun, through_all_steps
 
 from unsee.mllm import checkpoint
 from unsee.sections import BENCHMARK, FINETUNING
