@@ -49,7 +49,8 @@ class BenchmarkSettings(Section):
 
 class ImportSettings(Section):
     """A published benchmark. layout: which one. source: its id on the Hugging Face hub, or a directory with a folder
-    for each of its configurations. forget_percent: which of its forget sets. seed: of the order of options."""
+    for each of its configurations. forget_percent: which of its forget sets. seed: of the order of options and of what
+    is held out."""
 
     layout: Shape
     source: str
