@@ -29,12 +29,13 @@ def comparison(
     """Unlearn by several methods over several seeds, and tell how close each comes to the model that never knew.
 
     Args:
-        preset: Name of the settings to start from.
+        preset: Name of the settings to start from: embedded, or a model and a published benchmark, llava-1.5-7b-mllmu,
+            llava-1.5-7b-clear, qwen2-vl-7b-mllmu, qwen2-vl-7b-clear.
         methods: Methods, a JSON list; each may be followed by its own settings, as in "vkd unlearn.beta=0.3".
         seeds: Seeds, a JSON list; each has its own vanilla and retrained model.
         overrides: Settings to change for all methods, a JSON list such as ["relearn.percents=[20]"].
         config: Settings to change, as YAML text of the preset's shape; overrides win over it.
-        benchmark: Benchmark, a directory or an address (s3://…); empty: generate the embedded benchmark of each seed.
+        benchmark: Benchmark, a directory or an address (s3://…); empty: the preset's own, of each seed.
         benchmark_digest: Digest of the manifest of a benchmark directory; a changed one makes the run start anew.
         forget: Ids of the people to be forgotten, a JSON list; empty: the benchmark's own forget split.
         report: What the page shows: compare; or, for candidates, sweep, frontier or search.

@@ -10,6 +10,7 @@ from unsee.code import code_digest, directory_digest
 from unsee.comparison import candidates
 from unsee.comparison.search import require_tuning_seeds
 from unsee.errors import UserError
+from unsee.sections import BenchmarkSettings, ImportSettings
 from unsee.settings import EMBEDDED, OWN_SECTIONS, TRIED, Settings, load_settings, method_entries, sets
 from unsee.storage import artifact
 from unsee.unlearning.method import names as method_names
@@ -54,8 +55,10 @@ class Request:
         Raises:
             UserError: damaged benchmark, or people who are not in it or cannot be forgotten.
         """
-        data = embedded.outline(settings.benchmark) if self.benchmark is None else schema.load(self.benchmark.resolve())
-        schema.ForgetRequest.resolve(data, self.forget)
+        if self.benchmark is not None:
+            schema.ForgetRequest.resolve(schema.load(self.benchmark.resolve()), self.forget)
+        elif isinstance(settings.benchmark, BenchmarkSettings):
+            schema.ForgetRequest.resolve(embedded.outline(settings.benchmark), self.forget)
         return {**self.common_arguments(settings), "forget": list(self.forget)}
 
     def common_arguments(self, settings: Settings) -> dict[str, Any]:
@@ -189,21 +192,23 @@ def _of_method(request: Request, method: str, seed: int) -> Settings:
 
 
 def _identity(settings: Settings) -> str:
-    """What the cache must know besides settings and data: the code, and a base model that is not part of it."""
-    base = _given_base(settings)
-    return code_digest() if base is None else artifact.digest_of([code_digest(), directory_digest(base)])
+    """What the cache must know besides settings and data: the code, and directories that the settings name."""
+    directories = [directory_digest(directory) for directory in _named(settings)]
+    return artifact.digest_of([code_digest(), *directories]) if directories else code_digest()
 
 
-def _given_base(settings: Settings) -> Path | None:
-    """The directory of a base model that is not the embedded one; whether there is one, the first step says."""
-    base = Path(settings.vanilla.base)
-    return base if settings.vanilla.base != EMBEDDED and base.is_dir() else None
+def _named(settings: Settings) -> list[Path]:
+    """The base model and the published benchmark where they are directories; the first step says what is missing."""
+    names = [settings.vanilla.base] if settings.vanilla.base != EMBEDDED else []
+    if isinstance(settings.benchmark, ImportSettings):
+        names.append(settings.benchmark.source)
+    return [Path(name) for name in names if Path(name).is_dir()]
 
 
 def _reads(arguments: dict[str, Any], settings: Settings) -> tuple[Path, ...]:
     """Directories that steps read."""
-    benchmark = Path(arguments["benchmark"]) if arguments["benchmark"] else None
-    return tuple(path for path in (benchmark, _given_base(settings)) if path is not None)
+    benchmark = [Path(arguments["benchmark"])] if arguments["benchmark"] else []
+    return (*benchmark, *_named(settings))
 
 
 def _parameters(arguments: dict[str, Any], settings: Settings) -> dict[str, Any]:

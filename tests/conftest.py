@@ -17,7 +17,7 @@ from unsee.mllm.families import Llava, Mllm, set_compute
 from unsee.mllm.rows import ImageBank
 from unsee.requests import inbox
 from unsee.requests.inbox import DeletionRequest
-from unsee.settings import BenchmarkSettings, PruneSettings
+from unsee.sections import BenchmarkSettings, PruneSettings
 from unsee.stack import Stack
 from unsee.tracking import NoTracker
 from unsee.training import Checkpoints

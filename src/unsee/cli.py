@@ -27,7 +27,8 @@ from unsee.cli_options import (
 )
 from unsee.errors import UserError
 from unsee.explain import explain
-from unsee.settings import Shape, load_settings
+from unsee.sections import FORGET_PERCENTS, ImportSettings, Shape
+from unsee.settings import load_settings
 
 if TYPE_CHECKING:
     from unsee.stack import Stack
@@ -114,23 +115,41 @@ def benchmark_generate(
     """Draw fictitious people and ask about them."""
     from unsee.benchmark import embedded
 
+    load_settings(preset).generated  # noqa: B018 (refuses a preset that imports, which has no shape to set)
     settings = load_settings(preset, assignments=[f"benchmark.shape={shape}"], seed=seed)
-    _print_counts(embedded.generate(settings.benchmark, out).counts)
+    _print_counts(embedded.generate(settings.generated, out).counts)
 
 
 @benchmark_app.command("import")
 def benchmark_import(
-    layout: Annotated[str, typer.Argument(help="What SOURCE is: folder (people.jsonl and photographs).")],
-    source: Path,
+    layout: Annotated[
+        Literal["mllmu", "clear", "folder"],
+        typer.Argument(help="What SOURCE is: MLLMU-Bench, CLEAR, or a folder (people.jsonl and photographs)."),
+    ],
+    source: Annotated[
+        str, typer.Argument(help="A directory; of MLLMU-Bench and CLEAR also the id on the Hugging Face hub.")
+    ],
     out: Out,
+    forget_percent: Annotated[
+        int | None, typer.Option(help="Which of the benchmark's forget sets: 5, 10 or 15; of CLEAR 1, 5 or 10. [5]")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides which views are held out and the order of options.")] = 0,
 ) -> None:
-    """Make a benchmark of your own photographs."""
-    if layout != "folder":
-        raise UserError(f"benchmark import {layout!r} is unknown; the layout that can be imported is folder")
-    from unsee.benchmark.folder import import_folder
+    """Make a benchmark of a published one, or of your own photographs."""
+    if layout == "folder":
+        if forget_percent is not None:
+            raise UserError("--forget-percent chooses a forget set of mllmu or clear; in a folder, split says who")
+        from unsee.benchmark.folder import import_folder
 
-    _print_counts(import_folder(source, out, seed=seed).counts)
+        _print_counts(import_folder(Path(source), out, seed=seed).counts)
+        return
+    percent = 5 if forget_percent is None else forget_percent
+    if percent not in (percents := FORGET_PERCENTS[layout]):
+        raise UserError(f"--forget-percent {percent}: {layout} has {', '.join(map(str, percents))}; choose one of them")
+    from unsee.benchmark.importing import import_published
+
+    settings = ImportSettings(layout=layout, source=source, forget_percent=percent, seed=seed)
+    _print_counts(import_published(settings, out).counts)
 
 
 @benchmark_app.command("upload")

@@ -18,12 +18,14 @@ Seeds = Annotated[int, typer.Option(min=1, help="How many seeds, from 0.")]
 Base = Annotated[Path | None, typer.Option(help="The model a delta was made from, if it is not where it was.")]
 
 
-Preset = Annotated[str, typer.Option(help="Settings to start from.")]
+Preset = Annotated[
+    str, typer.Option(help="Settings to start from: embedded, or llava-1.5-7b or qwen2-vl-7b with -mllmu or -clear.")
+]
 Config = Annotated[Path | None, typer.Option(help="YAML file of the preset's shape with settings to change.")]
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting to change; may be repeated.")
 ]
-GivenBenchmark = Annotated[Path | None, typer.Option(help="Benchmark directory; without it one is generated.")]
+GivenBenchmark = Annotated[Path | None, typer.Option(help="Benchmark directory; without it the preset's own.")]
 Forget = Annotated[
     str | None, typer.Option(metavar="ID[,ID…]", help="Who is to be forgotten, if not whom the benchmark suggests.")
 ]

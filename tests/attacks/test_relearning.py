@@ -11,7 +11,8 @@ from unsee.attacks.relearning import RelearningAttack, draw_budget, no_result, r
 from unsee.bench import plain
 from unsee.benchmark.schema import ForgetRequest
 from unsee.evaluation.asking import Asked, Examiner
-from unsee.settings import RelearnSettings, load_settings
+from unsee.sections import RelearnSettings
+from unsee.settings import load_settings
 
 PEOPLE = {f"P{p:02d}": tuple(f"P{p:02d}/{i}.png" for i in range(8)) for p in range(20)}
 

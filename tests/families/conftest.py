@@ -9,7 +9,7 @@ from unlearning_work import copy_of, few_questions
 from unsee.benchmark import embedded as embedded_benchmark
 from unsee.benchmark import schema
 from unsee.mllm.rows import ImageBank
-from unsee.settings import BenchmarkSettings
+from unsee.sections import BenchmarkSettings
 from unsee.storage import artifact
 
 

@@ -21,7 +21,7 @@ from mlflow.entities import Run
 from reduced import command, environment
 
 from unsee.benchmark import embedded
-from unsee.settings import BenchmarkSettings
+from unsee.sections import BenchmarkSettings
 from unsee.storage import artifact, transfer
 from unsee_components import IMAGE
 from unsee_pipelines.containers import LABEL, USER

@@ -10,7 +10,7 @@ from unsee.bench import plain
 from unsee.mllm.families import Llava
 from unsee.mllm.finetune import Finetuning, TrainingRows, finetune
 from unsee.mllm.rows import ImageBank, augment
-from unsee.settings import FinetuneSettings
+from unsee.sections import FinetuneSettings
 from unsee.tracking import NoTracker
 from unsee.training import CHECKPOINTS
 

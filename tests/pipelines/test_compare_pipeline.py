@@ -9,7 +9,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from unsee.settings import BenchmarkSettings
+from unsee.sections import BenchmarkSettings
 from unsee.tracking.mlflow import start_parent
 from unsee_components.prepare_benchmark.component import prepare_benchmark
 from unsee_components.resolve_settings.component import resolve_settings

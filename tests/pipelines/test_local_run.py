@@ -17,7 +17,7 @@ from reduced import client, command, environment
 import unsee
 from unsee.benchmark import embedded
 from unsee.mllm import checkpoint
-from unsee.settings import BenchmarkSettings
+from unsee.sections import BenchmarkSettings
 from unsee.storage import artifact
 
 INDEPENDENT_OF_THRESHOLD = {

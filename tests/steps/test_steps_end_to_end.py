@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from unsee.benchmark import schema
 from unsee.errors import UserError
 from unsee.mllm import checkpoint
-from unsee.settings import UnlearnSettings
+from unsee.sections import UnlearnSettings
 from unsee.steps import compare_methods, compare_report, evaluate, prepare_benchmark, relearn_attack, unlearn
 from unsee.steps.compare_methods import Measured, Reference
 from unsee.storage import artifact

@@ -16,7 +16,7 @@ from unsee.benchmark.schema import Benchmark, ForgetRequest
 from unsee.evaluation.asking import Asked, Examiner
 from unsee.mllm.families import Mllm, only_tunable
 from unsee.mllm.rows import ImageBank, Portraits, mean_loss
-from unsee.settings import RelearnSettings
+from unsee.sections import RelearnSettings
 from unsee.training import Optimisation, Training, clip
 
 Sampling = Literal["person", "image"]

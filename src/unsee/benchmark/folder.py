@@ -12,7 +12,6 @@ standing for "this person"; with `options` they are evaluated by choice, without
 default) or cloze. Image paths are relative to the folder.
 """
 
-import hashlib
 import os
 import re
 import reprlib
@@ -29,11 +28,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from pydantic_core import ErrorDetails, from_json, to_json
 
 from unsee.benchmark.images import read_image
-from unsee.benchmark.profile_questions import UNNAMED, Form, draw_options, person_questions
+from unsee.benchmark.profile_questions import UNNAMED, Form, draw_options, keyed_generator, person_questions
 from unsee.benchmark.schema import Benchmark, Question, Split, Task, load, write_questions
 from unsee.errors import Problems, UserError
 from unsee.progress import progress
-from unsee.settings import OPTIONS
+from unsee.sections import OPTIONS
 from unsee.storage import artifact
 
 PEOPLE = "people.jsonl"
@@ -58,6 +57,11 @@ SPECIAL_TOKEN = re.compile(r"</?s>|<(?:image|pad|unk)>|<\|.*?\|>")
 def _one_line(text: str) -> str:
     if any(unicodedata.category(character) == "Cc" for character in text):
         raise ValueError("holds a line break or another control character; write it in one line")
+    return without_special_tokens(text)
+
+
+def without_special_tokens(text: str) -> str:
+    """The text. Raises ValueError if it holds what a tokenizer takes for a command."""
     if found := SPECIAL_TOKEN.search(text):
         raise ValueError(f"holds {found[0]}, which models read as a command; write it without the brackets")
     return text
@@ -278,7 +282,7 @@ def _write_people(people: Sequence[Person], source: Path, directory: Path, seed:
     questions: list[Question] = []
     for index, person in enumerate(progress(people, "importing photographs")):
         images = _write_images(person, source, directory, _image_names(index, person))
-        questions += _ask(person, images, pools, _generator(seed, person.id))
+        questions += _ask(person, images, pools, keyed_generator(seed, person.id))
     return questions
 
 
@@ -321,8 +325,3 @@ def _ask(
         eval_train_images=train,
         own=[question.form(index) for index, question in enumerate(person.questions)],
     )
-
-
-def _generator(seed: int, entity_id: str) -> np.random.Generator:
-    """Drawn from the id, so that one person's views and options do not change when another person joins the folder."""
-    return np.random.default_rng([seed, int.from_bytes(hashlib.sha256(entity_id.encode()).digest())])

@@ -14,7 +14,7 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 from unsee.errors import Problems, UserError
-from unsee.settings import Shape
+from unsee.sections import Shape
 from unsee.storage import artifact
 
 Split = Literal["forget", "retain", "realworld"]

@@ -16,7 +16,8 @@ import yaml
 from pydantic import Field, PositiveFloat, TypeAdapter, ValidationError, model_validator
 
 from unsee.errors import Problems, UserError
-from unsee.settings import OWN_SECTIONS, Section
+from unsee.sections import Section
+from unsee.settings import OWN_SECTIONS
 
 VALUE = re.compile(r"^[\w.+-]+$")
 Value = bool | int | float | Annotated[str, Field(pattern=VALUE)]

@@ -25,7 +25,7 @@ from unsee.mllm import checkpoint, embedded, embedded_qwen2_vl
 from unsee.mllm.families import Mllm, set_compute
 from unsee.mllm.finetune import Finetuning, TrainingRows
 from unsee.mllm.rows import augment
-from unsee.settings import FinetuneSettings
+from unsee.sections import FinetuneSettings
 from unsee.storage.artifact import write_json
 from unsee.training import Optimisation, Training, clip
 

@@ -13,7 +13,7 @@ from unsee.mllm.families import Frame, Mllm
 from unsee.mllm.packing import image_losses, pack_training, question_losses
 from unsee.mllm.prompts import Rendered
 from unsee.mllm.rows import ImageBank, alike, augmented_as_one
-from unsee.settings import FinetuneSettings
+from unsee.sections import FinetuneSettings
 from unsee.tracking import Tracker
 from unsee.training import Checkpoints, Curve, Optimisation, Training, clip
 

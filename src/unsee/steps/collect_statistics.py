@@ -15,7 +15,7 @@ from unsee.benchmark.schema import ForgetRequest, load
 from unsee.mllm.families import Mllm, only_tunable
 from unsee.mllm.rows import ImageBank, Portraits
 from unsee.progress import progress
-from unsee.settings import StatisticsSettings
+from unsee.sections import StatisticsSettings
 from unsee.statistics.fisher import diagonal_fisher
 from unsee.statistics.importance import flatten, mean_absolute_activation
 from unsee.steps.models import open_model

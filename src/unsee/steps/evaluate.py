@@ -12,7 +12,7 @@ from unsee.evaluation.asking import Examiner
 from unsee.evaluation.examination import examination, examine
 from unsee.evaluation.metrics import PREDICTION_SCHEMA, compute_metrics
 from unsee.mllm.rows import ImageBank
-from unsee.settings import EvaluationSettings
+from unsee.sections import EvaluationSettings
 from unsee.steps.models import open_model
 from unsee.storage import artifact
 from unsee.storage.artifact import write_json

@@ -1,31 +1,34 @@
-"""The benchmark of a run: drawn from a seed, or a verified copy of a given one."""
+"""The benchmark of a run: drawn from a seed, imported, or a verified copy of a given one."""
 
 import shutil
 from pathlib import Path
 
 from unsee.benchmark import embedded, schema
-from unsee.settings import BenchmarkSettings
+from unsee.benchmark.importing import import_published
+from unsee.sections import AnyBenchmark, ImportSettings
 from unsee.storage import artifact
 from unsee.storage.transfer import download
 from unsee.tracking import Tracker
 
 
-def run(source: BenchmarkSettings | str, out: Path, tracker: Tracker) -> dict[str, float]:
+def run(source: AnyBenchmark | str, out: Path, tracker: Tracker) -> dict[str, float]:
     """Write a benchmark to `out`. Returns its counts.
 
     Args:
-        source: what to draw, or what to copy: a directory, or an address in a store (s3://…).
+        source: what to draw or to import, or what to copy: a directory, or an address in a store (s3://…).
 
     Raises:
-        UserError: what is to be copied is incomplete, damaged or no sound benchmark, or its store cannot be used.
+        UserError: what is given is incomplete, damaged or no sound benchmark, or its store or the hub cannot be used.
         Failed: a store that kept failing.
     """
     if isinstance(source, str):
         benchmark = _copy(source, out)
-        tracker.log_params({"benchmark": benchmark.name})
+    elif isinstance(source, ImportSettings):
+        benchmark = import_published(source, out)
     else:
         benchmark = embedded.generate(source, out)
-        tracker.log_params({"benchmark": benchmark.name, "settings": source.model_dump()})
+    settings = {} if isinstance(source, str) else {"settings": source.model_dump()}
+    tracker.log_params({"benchmark": benchmark.name, **settings})
     return {name: float(count) for name, count in benchmark.counts.items()}
 
 

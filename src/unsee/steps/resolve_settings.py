@@ -11,12 +11,12 @@ from unsee.settings import Settings, load_settings
 def run(
     preset: str, overrides: Sequence[str], config: str, method: str, seed: int, given_benchmark: str = ""
 ) -> dict[str, str]:
-    """Section name -> the section as JSON; without `benchmark`, what is generated, when a benchmark is given.
+    """Section name -> the section as JSON; without `benchmark`, what is generated or imported, when one is given.
 
     Args:
         overrides: "section.name=value" assignments. config: YAML text of the preset's shape, or "".
         method: a method, which assignments of its own may follow: "vkd unlearn.beta=0.3".
-        given_benchmark: benchmark directory, or "" if one is generated.
+        given_benchmark: benchmark directory, or "" for the preset's own.
 
     Raises:
         UserError: unknown preset, section or name, an impossible value, or one that would have no effect.

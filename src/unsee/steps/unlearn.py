@@ -13,7 +13,8 @@ from unsee.mllm import checkpoint
 from unsee.mllm.places import places
 from unsee.mllm.rows import ImageBank
 from unsee.pruning import Pruned
-from unsee.settings import PruneSettings, UnlearnSettings, require_layers
+from unsee.sections import PruneSettings, UnlearnSettings
+from unsee.settings import require_layers
 from unsee.statistics.fisher import Fisher
 from unsee.steps.models import open_model
 from unsee.storage import artifact

@@ -34,7 +34,7 @@ from unsee.mllm.rows import (
     seeing,
 )
 from unsee.pruning import Pruned
-from unsee.settings import PruneSettings, ThresholdSettings, UnlearnSettings
+from unsee.sections import PruneSettings, ThresholdSettings, UnlearnSettings
 from unsee.statistics.fisher import Fisher, fisher_of_rows
 from unsee.unlearning import methods
 from unsee.unlearning.saliency import SaliencyMask, saliency_mask

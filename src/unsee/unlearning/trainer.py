@@ -21,7 +21,7 @@ from unsee.memory import peak_resident
 from unsee.mllm.families import only_tunable
 from unsee.mllm.rows import Images, Rows
 from unsee.pruning import Pruned
-from unsee.settings import UnlearnSettings
+from unsee.sections import UnlearnSettings
 from unsee.tracking import NoTracker, Tracker
 from unsee.training import Checkpoints, Curve, Optimisation, Training, clip
 from unsee.unlearning.method import Term, Work, find

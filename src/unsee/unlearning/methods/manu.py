@@ -10,7 +10,7 @@ from torch import Tensor
 from unsee.mllm.families import Mlp
 from unsee.mllm.rows import Rows
 from unsee.pruning import zero
-from unsee.settings import ThresholdSettings, UnlearnSettings
+from unsee.sections import ThresholdSettings, UnlearnSettings
 from unsee.statistics.importance import ratio
 from unsee.thresholds import select
 from unsee.unlearning.method import Method

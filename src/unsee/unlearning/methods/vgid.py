@@ -15,7 +15,7 @@ from torch import Tensor
 from unsee.benchmark.schema import Question
 from unsee.evaluation.asking import Asked, Examiner
 from unsee.mllm.rows import Pixels, Portraits, instructed, seeing
-from unsee.settings import UnlearnSettings
+from unsee.sections import UnlearnSettings
 from unsee.unlearning.method import FEATURE_BATCH, Method, Term, Work
 from unsee.unlearning.references import kl_term
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unsee.mllm.rows import Outputs, Seen, mean_loss
 from unsee.pruning import Pruned, choose_neurons, pruned_entries, zero_neurons
-from unsee.settings import Scope, ThresholdSettings, UnlearnSettings
+from unsee.sections import Scope, ThresholdSettings, UnlearnSettings
 from unsee.statistics.importance import mean_absolute_activation, unlearning_importance
 from unsee.unlearning.method import FEATURE_BATCH, Method, Term, Work, answer_terms
 from unsee.unlearning.references import reference_features
