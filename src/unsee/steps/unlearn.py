@@ -82,6 +82,7 @@ def run(
         write_json(out / "pruned.json", _removed(unlearning.pruned))
         found = _write_mask(unlearning.mask, places(mllm), out)
         facts["cost"] = cost = unlearning.cost
+        facts["told"] = dict(unlearning.told)
     checkpoints.clear()
     tracker.log_params({**settings.model_dump(), **({"d_F": found["d_F"]} if "d_F" in found else {})})
     losses = {k: v for k, v in curve[-1].items() if k != "step"} if curve else {}

@@ -217,7 +217,7 @@ class Method(Generic[SettingsT]):
         return None
 
     def told(self) -> Mapping[str, float]:
-        """Figures about what it works with, taken before anything changes."""
+        """Figures about what it works with, from 0 to 1, taken before anything changes."""
         return {}
 
     def before(self) -> Mapping[str, Tensor]:
