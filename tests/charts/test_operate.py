@@ -41,7 +41,7 @@ def test_every_call_of_helm_is_rendered_with_the_values_of_the_page(helm, call, 
     assert settings["data"]["UNSEE_STORE"] == "s3://unsee/artifacts"
     image = yaml.safe_load(FILES["values.yaml"])["image"]
     jobs = [each["spec"]["template"]["spec"] for each in objects if each["kind"] == "Job"]
-    assert len(jobs) == ("kfp.upload=false" not in call)
+    assert len(jobs) == ("--no-hooks" not in call)
     for job in jobs:
         assert {each["image"] for each in job["initContainers"]} == {f"{image['repository']}@{image['digest']}"}
         benchmark = yaml.safe_load(FILES["people.yaml"])["kfp"]["schedule"]["parameters"]["benchmark"]
