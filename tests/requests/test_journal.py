@@ -99,3 +99,12 @@ def test_nothing_is_appended_to_a_broken_chain(journal):
     with pytest.raises(UserError, match="the chain is broken"):
         journal.append(lambda _: events(1))
     assert journal.store.sizes() == before
+
+
+def test_newest_records_that_were_cut_off_show_in_a_noted_head_alone(journal):
+    noted = journal.read()[-1].digest
+    journal.store.delete("00000004.json")
+    left = journal.read()
+    assert [record.sequence for record in left] == [1, 2, 3]
+    journal.append(lambda _: events(1))
+    assert noted not in [record.digest for record in journal.read()]

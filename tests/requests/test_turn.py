@@ -6,6 +6,9 @@ from rivals import at_once, claims
 from unsee.errors import UserError
 from unsee.requests import inbox, turn
 from unsee.requests.journal import Answered, Journal
+from unsee.storage import artifact
+from unsee.storage.store import open_store
+from unsee.storage.transfer import upload
 
 
 def answered(run, request_id, outcome="honoured", people=("P001",)):
@@ -116,3 +119,31 @@ def test_verify_names_a_request_that_was_changed_after_it_was_claimed(root, ask)
     inbox.inbox(root).write("one.json", b"{}")
     with pytest.raises(UserError, match="request one was changed or deleted"):
         turn.verify(root)
+
+
+@pytest.fixture
+def certified(root, ask, tmp_path):
+    """The address of the certificate of an answered request."""
+    ask(root, "one")
+    turn.claim(root, "run")
+    with artifact.create(tmp_path / "made", turn.CERTIFICATE, {}):
+        artifact.write_json(tmp_path / "made/certificate.json", {"headline": "one person is no longer recognised"})
+    address = upload(tmp_path / "made", turn.CERTIFICATE, root)
+    turn.answer(root, "run", [answered("run", "one").model_copy(update={"certificate": address})])
+    assert len(turn.verify(root)) == 2
+    return address
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (lambda store: store.write("certificate.json", b"{}"), r"certificate.json was changed or deleted"),
+        (lambda store: store.delete("certificate.json"), r"certificate.json was changed or deleted"),
+        (lambda store: store.delete("manifest.json"), r"manifest.json is missing"),
+    ],
+)
+def test_verify_names_a_certificate_that_was_changed_or_deleted(root, certified, harm, told):
+    harm(open_store(certified))
+    with pytest.raises(UserError, match=told) as caught:
+        turn.verify(root)
+    assert certified in str(caught.value)
