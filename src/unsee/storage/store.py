@@ -104,9 +104,13 @@ class FileStore:
         self.uri = directory.as_uri()
 
     def sizes(self) -> dict[str, int]:
-        files = {path.relative_to(self.directory): path for path in self.directory.rglob("*") if path.is_file()}
-        whole = {name: path for name, path in files.items() if not any(p.startswith(TEMPORARY) for p in name.parts)}
-        return {name.as_posix(): path.stat().st_size for name, path in whole.items()}
+        found = {}
+        for folder, folders, names in os.walk(self.directory):
+            folders[:] = [name for name in folders if not name.startswith(TEMPORARY)]
+            for path in (Path(folder, name) for name in names):
+                with suppress(FileNotFoundError):  # deleted meanwhile
+                    found[path.relative_to(self.directory).as_posix()] = path.stat().st_size
+        return found
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
         try:
