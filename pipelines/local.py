@@ -140,7 +140,7 @@ def run(
     """
     with _environment(**servers or {}):
         place, chosen = Workplace(out.resolve()), runner()
-        if root := os.environ.get(STORE):
+        for root in filter(None, map(os.environ.get, (STORE, CHECKPOINTS))):
             preflight(root)
         _make_room(place)
         ours = {"MLFLOW_TRACKING_URI": place.tracking_uri, CHECKPOINTS: place.checkpoints}

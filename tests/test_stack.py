@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import boto3
@@ -18,7 +19,7 @@ from unsee import stack as stack_module
 from unsee.errors import UserError
 from unsee.stack import GRPC, Stack, seaweedfs
 from unsee.storage import artifact
-from unsee.storage.transfer import upload
+from unsee.storage.transfer import preflight, upload
 from unsee.tracking.registry import register_version
 
 SECONDS_UNTIL_READY = 20.0
@@ -166,12 +167,37 @@ def test_two_stacks_stand_side_by_side(running, tmp_path):
 def test_down_leaves_a_process_alone_that_has_the_number_of_an_ended_one(tmp_path):
     stack = Stack(tmp_path)
     bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    known = {"pid": bystander.pid, "created": psutil.Process(bystander.pid).create_time() - 1}
+    known = {"pid": bystander.pid, "started": stack_module._started(psutil.Process(bystander.pid)) - 1}
     (tmp_path / "stack.json").write_text(json.dumps({"ports": {}, "processes": {"s3": known, "mlflow": known}}))
     assert stack.down() == []
     assert bystander.poll() is None
     bystander.kill()
     bystander.wait()
+
+
+def test_servers_are_known_again_after_the_clock_was_set(running, monkeypatch):
+    """Linux tells when it booted by the time of day, and when a process started by the time since."""
+    booted = psutil.boot_time()
+    monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: booted + 3600)
+    assert {state for state, _ in running.status().values()} == {"running"}
+
+
+def test_another_store_in_the_environment_does_not_get_the_credentials(running, monkeypatch):
+    """AWS_ENDPOINT_URL_S3 is stronger than AWS_ENDPOINT_URL, and some have it set."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
+    for name, value in running.environment().items():
+        monkeypatch.setenv(name, value)
+    preflight(running.environment()["UNSEE_STORE"])
+
+
+def test_whoever_reads_the_environment_while_it_is_written_finds_it_whole(running):
+    variables, found = running.environment(), []
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(lambda: [running.up() for _ in range(20)])
+        while not writing.done():
+            found.append(running.environment() == variables)
+    assert writing.exception() is None
+    assert all(found)
 
 
 @pytest.mark.parametrize("grpc", [False, True])
@@ -218,4 +244,7 @@ def test_a_stack_that_was_never_up_is_told(tmp_path):
     with pytest.raises(UserError, match="run unsee stack up"):
         Stack(tmp_path).environment()
     assert Stack(tmp_path).status() == {}
+    status = unsee("status", "--dir", str(tmp_path))
+    assert (status.returncode, status.stdout) == (2, "")
+    assert status.stderr == f"unsee: there is no stack in {tmp_path}; run unsee stack up\n"
     assert Stack(tmp_path).down() == []

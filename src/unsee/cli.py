@@ -235,7 +235,10 @@ def stack_status(directory: StackDirectory = DEFAULT_STACK) -> None:
 
 
 def _print_status(stack: "Stack") -> None:
-    for name, (state, url) in stack.status().items():
+    servers = stack.status()
+    if not servers:
+        raise UserError(f"there is no stack in {stack.directory}; run unsee stack up")
+    for name, (state, url) in servers.items():
         typer.echo(f"{name:8}{state:15}{url}")
     typer.echo(f"addresses and credentials: source {stack.directory / 'stack.env'}")
 

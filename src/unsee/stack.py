@@ -79,7 +79,7 @@ class Stack:
                     _stop(_session(known))
                     self._require_free(server.name, state["ports"])
                     process = self._start(server)
-                    state["processes"][server.name] = {"pid": process.pid, "created": process.create_time()}
+                    state["processes"][server.name] = {"pid": process.pid, "started": _started(process)}
                     write_json(self.directory / "stack.json", state)
                 self._wait(server, process)
 
@@ -144,7 +144,9 @@ class Stack:
             "AWS_SECRET_ACCESS_KEY": known.get("AWS_SECRET_ACCESS_KEY") or secrets.token_urlsafe(30),
             "AWS_SESSION_TOKEN": "",
             "AWS_REGION": "us-east-1",
+            # Both: whoever has the second set for another store would be sent there with these credentials.
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3']}",
+            "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{ports['s3']}",
             "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{ports['mlflow']}",
             "UNSEE_STORE": f"s3://{BUCKET}/artifacts",
             "UNSEE_CHECKPOINTS": f"s3://{BUCKET}/checkpoints",
@@ -311,9 +313,14 @@ def _session(known: Mapping[str, float] | None) -> list[psutil.Process]:
     if known is None:
         return []
     number = int(known["pid"])
-    if psutil.pid_exists(number) and psutil.Process(number).create_time() != known["created"]:
+    if psutil.pid_exists(number) and _started(psutil.Process(number)) != known["started"]:
         return []
     return [process for process in psutil.process_iter() if _session_of(process) == number and _is_alive(process)]
+
+
+def _started(process: psutil.Process) -> float:
+    """Seconds from boot until its start: unlike the time of day, they stay the same when the clock is set."""
+    return round(process.create_time() - psutil.boot_time(), 2)
 
 
 def _session_of(process: psutil.Process) -> int | None:
@@ -345,7 +352,8 @@ def _stop(processes: Sequence[psutil.Process]) -> None:
 
 
 def _write_secret(path: Path, text: str) -> None:
-    """Write a file that its owner alone may read."""
-    path.touch(mode=0o600)
-    path.chmod(0o600)
-    path.write_text(text)
+    """Write a file that its owner alone may read; readers see the old one or the whole new one."""
+    temporary = path.with_name(f".{path.name}")
+    temporary.touch(mode=0o600)
+    temporary.write_text(text)
+    temporary.replace(path)

@@ -22,7 +22,7 @@ from unsee.code import code_digest
 from unsee.errors import TrainingFailure, UserError
 from unsee.progress import progress, say
 from unsee.storage.artifact import digest_of
-from unsee.storage.store import Missing, Store, open_store
+from unsee.storage.store import Damaged, Missing, Store, open_store
 from unsee.tracking import NoTracker, Tracker
 
 Curve = list[dict[str, float]]
@@ -76,7 +76,7 @@ class Checkpoints:
                 return tensors, json.loads(saved.metadata()["state"])
         except Missing:
             return None
-        except SafetensorError as error:
+        except (SafetensorError, Damaged) as error:
             say(f"checkpoint {self.address} is damaged ({error}) and will be replaced: starting from the beginning")
             return None
 

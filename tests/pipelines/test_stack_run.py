@@ -129,5 +129,13 @@ def test_a_stack_that_is_not_up_is_told_before_anything_starts(tmp_path):
     assert refused() == "unsee: the stack in runs/stack is not up (s3, mlflow); run unsee stack up"
 
 
+def test_a_bucket_for_checkpoints_that_is_not_there_is_told_before_anything_starts(directory, servers):
+    variables = environment(UNSEE_CHECKPOINTS="s3://elsewhere/checkpoints")
+    arguments = command("run", "--out", "runs/elsewhere", *ASSIGNMENTS)
+    run = subprocess.run(arguments, cwd=directory, env=variables, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr.startswith("unsee: s3://elsewhere/checkpoints: there is no bucket")) == (2, True)
+    assert not (directory / "runs/elsewhere").exists()
+
+
 def _identity(model: dict[str, str]) -> dict[str, str]:
     return {"name": model["name"], "version": model["version"]}

@@ -25,9 +25,11 @@ PASSING = {
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    monkeypatch.setattr(s3_module, "SECONDS_WITHOUT_A_BYTE", 1)
+def impatient(request, monkeypatch):
+    """A machine that has much else to do may take a second to answer: that is a fault only where it is meant."""
     monkeypatch.setattr(s3_module, "ATTEMPTS", 3)
+    if "stalled" in request.node.name:
+        monkeypatch.setattr(s3_module, "SECONDS_WITHOUT_A_BYTE", 1)
 
 
 def assert_one_sentence(error):

@@ -1,6 +1,7 @@
 """Addresses and names: nothing leads out of its directory or prefix; what is wrong with an address is named."""
 
 import os
+import shutil
 import socket
 import ssl
 import subprocess
@@ -98,6 +99,21 @@ def test_a_file_that_is_being_written_is_in_no_listing(tmp_path, monkeypatch):
     store.create("deep/b", b"2")
     assert listed == [{}, {"deep/a": 1}]
     assert store.sizes() == {"deep/a": 1, "deep/b": 1}
+
+
+def test_what_is_deleted_while_it_is_listed_is_no_error(tmp_path, monkeypatch):
+    """Another process deletes an object, and the directory in which it made it."""
+    store, scan = FileStore(tmp_path), os.scandir
+    for name in ("kept", "folder/deleted"):
+        store.write(name, b"1")
+
+    def scan_late(path):
+        if str(path) == str(tmp_path / "folder"):
+            shutil.rmtree(path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scan_late)
+    assert store.sizes() == {"kept": 1}
 
 
 def assert_preflight_names(field, uri="s3://unsee/x"):

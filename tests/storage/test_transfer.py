@@ -1,5 +1,6 @@
 """What comes back from a store is what was brought there, bit for bit, or nothing."""
 
+import gc
 import json
 import os
 import shutil
@@ -175,6 +176,41 @@ def test_an_interrupted_upload_does_not_send_the_parts_again_that_arrived(s3, mo
     uri = upload(model, "model", s3)
     download(uri, tmp_path / "back", "model")
     assert contents(tmp_path / "back") == contents(model)
+
+
+def test_an_object_of_several_parts_holds_the_checksum_of_each_the_resumed_ones_included(s3, model, inject):
+    """AWS refuses parts with checksums where the upload was begun without, and an end without those of all parts."""
+    inject({"method": "PUT", "path": "partNumber=3", "times": 99, "do": 400, "code": "Injected"})
+    with pytest.raises(Exception, match="Injected"):
+        upload(model, "model", s3)
+    inject()
+    store = open_store(upload(model, "model", s3))
+    weights = {"Bucket": store.bucket, "Key": store.key("deep/weights.bin")}
+    found = store.client.head_object(**weights, ChecksumMode="ENABLED")
+    assert (found["ChecksumType"], found["ChecksumCRC32"].partition("-")[2]) == ("COMPOSITE", "3")
+
+
+def test_an_upload_to_a_directory_that_fails_leaves_nothing_of_its_file(model, tmp_path):
+    with (model / "deep" / "weights.bin").open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(UserError, match=r"weights\.bin was changed or damaged"):
+        upload(model, "model", (tmp_path / "store").as_uri())
+    gc.collect()
+    assert {path.name for path in (tmp_path / "store").rglob("*.bin*")} == set()
+
+
+def test_a_manifest_is_on_the_disk_after_the_files_that_it_lists(model, tmp_path, monkeypatch):
+    """What a power cut leaves, too, is an artifact or none."""
+    synced, fsync = [], os.fsync
+
+    def noted(file: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{file}").readlink())
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    upload(model, "model", (tmp_path / "store").as_uri())
+    names = [path.name for path in synced]
+    assert names.index("weights.bin") < names.index(MANIFEST)
 
 
 @pytest.mark.parametrize("what", ["upload", "download"])

@@ -6,25 +6,28 @@ retried, with checksums in both directions; what then still fails is told as the
 
 import hashlib
 import os
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3
 from boto3.s3.transfer import TransferConfig
 from botocore import exceptions
 from botocore.config import Config
-from s3transfer.exceptions import RetriesExceededError
+from botocore.httpchecksum import Crc32Checksum
 
 from unsee.errors import UserError
 from unsee.storage.artifact import file_digest
-from unsee.storage.store import CONNECTIONS, Failed, Missing, Parts, require_inside
+from unsee.storage.store import CONNECTIONS, Damaged, Failed, Missing, Parts, require_inside
 
 ATTEMPTS = 5
 SECONDS_WITHOUT_A_BYTE = 30
+CHUNK = 1 << 20
 DEFAULT_REGION = "us-east-1"
 TRANSFERS = TransferConfig(max_concurrency=CONNECTIONS)
 ABSENT = ("NoSuchKey", "404")
@@ -49,6 +52,8 @@ BROKEN_OFF = (
     exceptions.IncompleteReadError,
     exceptions.FlexibleChecksumError,
 )
+
+Result = TypeVar("Result")
 
 
 class S3Store:
@@ -83,18 +88,12 @@ class S3Store:
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
         if start == stop:
             return b""
-        given = {} if stop is None else {"Range": f"bytes={start}-{stop - 1}"}
+        part = {} if stop is None else {"Range": f"bytes={start}-{stop - 1}"}
         with self.told():
-            return self._whole({"Bucket": self.bucket, "Key": self.key(name), **given})
+            return _retried(lambda: self._get(name, part)["Body"].read())
 
-    def _whole(self, request: dict[str, Any]) -> bytes:
-        """The body of a response; botocore retries what happens before the body, this what happens in it."""
-        for attempt in range(1, ATTEMPTS):
-            try:
-                return self.client.get_object(**request)["Body"].read()
-            except BROKEN_OFF:
-                time.sleep(0.1 * 2**attempt)
-        return self.client.get_object(**request)["Body"].read()
+    def _get(self, name: str, part: Mapping[str, str]) -> dict[str, Any]:
+        return self.client.get_object(Bucket=self.bucket, Key=self.key(name), **part)
 
     def write(self, name: str, data: bytes) -> None:
         with self.told():
@@ -136,12 +135,18 @@ class S3Store:
     def reading(self, name: str) -> Iterator[Path]:
         with TemporaryDirectory() as directory:
             file = Path(directory) / "object"
-            with self.told(), file.open("wb") as data:
-                self.client.download_fileobj(self.bucket, self.key(name), data, Config=TRANSFERS)
-                noted = self.client.head_object(Bucket=self.bucket, Key=self.key(name))["Metadata"]
+            with self.told():
+                noted = _retried(partial(self._save, name, file))
             if noted.get("sha256") != file_digest(file):
-                raise Failed(f"{self.uri}/{name} is damaged (sha256 differs); run again, or delete it to start anew")
+                raise Damaged(f"{self.uri}/{name}: sha256 differs")
             yield file
+
+    def _save(self, name: str, file: Path) -> dict[str, str]:
+        """Write an object to a file. Returns what is noted of it: of these bytes, though another writer replaces it."""
+        found = self._get(name, {})
+        with file.open("wb") as data:
+            shutil.copyfileobj(found["Body"], data, CHUNK)
+        return found["Metadata"]
 
     def parts(self, name: str, size: int, part: int) -> Parts:
         with self.told():
@@ -177,33 +182,43 @@ class S3Store:
             raise UserError(
                 f"{self.uri}: AWS_ENDPOINT_URL {self.endpoint} does not answer; start the server or correct the address"
             ) from error
-        except (exceptions.BotoCoreError, RetriesExceededError) as error:
+        except exceptions.BotoCoreError as error:
             reason = " ".join(str(error).split())
             raise Failed(f"{self.uri}: the connection to {self.endpoint} kept breaking ({reason})") from error
 
 
 class _Multipart:
-    """An S3 multipart upload, the newest unfinished one of its key if there is one."""
+    """An S3 multipart upload, the newest unfinished one of its key if there is one.
+
+    AWS takes parts with checksums only if the upload was created with their algorithm, and then wants all at the end.
+    """
 
     def __init__(self, store: S3Store, key: str, size: int):
         self.store, self.key, self.size = store, key, size
         self.client, self.address = store.client, {"Bucket": store.bucket, "Key": key}
         found = self.client.list_multipart_uploads(Bucket=store.bucket, Prefix=key).get("Uploads", [])
         ours = sorted((upload for upload in found if upload["Key"] == key), key=lambda upload: upload["Initiated"])
-        upload = ours[-1] if ours else self.client.create_multipart_upload(**self.address)
+        upload = ours[-1] if ours else self.client.create_multipart_upload(**self.address, ChecksumAlgorithm="CRC32")
         self.address["UploadId"] = upload["UploadId"]
-        pages = self.client.get_paginator("list_parts").paginate(**self.address) if ours else []
-        self.etags = {part["PartNumber"]: part["ETag"] for page in pages for part in page.get("Parts", [])}
+        self.finished = False
+        self.arrived: dict[int, str] = {}
+        self.parts: dict[int, dict[str, str | int]] = {}
+        with self._unless_finished():
+            pages = self.client.get_paginator("list_parts").paginate(**self.address) if ours else []
+            self.arrived = {part["PartNumber"]: part["ETag"] for page in pages for part in page.get("Parts", [])}
 
     def put(self, index: int, data: bytes) -> None:
-        number = index + 1
-        if number in self.etags and self.etags[number] == f'"{hashlib.md5(data).hexdigest()}"':
-            return
+        number, checksum = index + 1, {"ChecksumCRC32": Crc32Checksum().handle(data)}
+        etag = self.arrived.get(number)
         with self._unless_finished():
-            self.etags[number] = self.client.upload_part(**self.address, PartNumber=number, Body=data)["ETag"]
+            if etag is None or etag != f'"{hashlib.md5(data).hexdigest()}"':
+                etag = self.client.upload_part(**self.address, PartNumber=number, Body=data, **checksum)["ETag"]
+            self.parts[number] = {"PartNumber": number, "ETag": etag, **checksum}
 
     def finish(self) -> None:
-        parts = [{"PartNumber": number, "ETag": etag} for number, etag in sorted(self.etags.items())]
+        if self.finished:
+            return
+        parts = [part for _, part in sorted(self.parts.items())]
         with self._unless_finished():
             self.client.complete_multipart_upload(**self.address, MultipartUpload={"Parts": parts})
 
@@ -216,9 +231,20 @@ class _Multipart:
             except exceptions.ClientError as error:
                 if code_of(error) != "NoSuchUpload" or self._finished_size() != self.size:
                     raise
+                self.finished = True
 
     def _finished_size(self) -> int:
         return self.client.head_object(Bucket=self.store.bucket, Key=self.key)["ContentLength"]
+
+
+def _retried(fetch: Callable[[], Result]) -> Result:
+    """botocore retries what happens before the body of a response, this what happens in it."""
+    for attempt in range(1, ATTEMPTS):
+        try:
+            return fetch()
+        except BROKEN_OFF:
+            time.sleep(0.1 * 2**attempt)
+    return fetch()
 
 
 def code_of(error: exceptions.ClientError) -> str:

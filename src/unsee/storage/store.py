@@ -5,7 +5,6 @@ An object has a name, "deep/weights.safetensors", and is there whole or not at a
 
 import os
 import re
-import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from unsee.storage.artifact import is_inside
 
 # On few cores, threads wait for each other rather than for the network.
 CONNECTIONS = min(10, 2 * (os.cpu_count() or 1))
+TEMPORARY = ".~"
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
@@ -27,6 +27,10 @@ class Missing(Exception):
 
 class Failed(Exception):
     """The store failed in a way that its user cannot mend: the sentence says how."""
+
+
+class Damaged(Failed):
+    """An object is not the bytes that were written."""
 
 
 class Parts(Protocol):
@@ -61,12 +65,12 @@ class Store(Protocol):
         """A file to fill inside the block, which creates or replaces the object unless an exception leaves it."""
 
     def reading(self, name: str) -> AbstractContextManager[Path]:
-        """A file that holds the object for as long as the block lasts; raises Missing."""
+        """A file that holds the object for as long as the block lasts; raises Missing, or Damaged if it can tell."""
 
     def parts(self, name: str, size: int, part: int) -> Parts:
         """An object of `size` bytes to be sent in parts of `part` bytes, the last one shorter.
 
-        What an interrupted attempt has sent is not sent again. Two writers at once must send the same bytes.
+        What an interrupted attempt has sent to S3 is not sent again. Two writers at once must send the same bytes.
         """
 
 
@@ -100,9 +104,13 @@ class FileStore:
         self.uri = directory.as_uri()
 
     def sizes(self) -> dict[str, int]:
-        files = {path.relative_to(self.directory): path for path in self.directory.rglob("*") if path.is_file()}
-        objects = {name: path for name, path in files.items() if not any(part.startswith(".~") for part in name.parts)}
-        return {name.as_posix(): path.stat().st_size for name, path in objects.items()}
+        found = {}
+        for folder, folders, names in os.walk(self.directory):
+            folders[:] = [name for name in folders if not name.startswith(TEMPORARY)]
+            for path in (Path(folder, name) for name in names):
+                with suppress(FileNotFoundError):  # deleted meanwhile
+                    found[path.relative_to(self.directory).as_posix()] = path.stat().st_size
+        return found
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
         try:
@@ -151,17 +159,18 @@ class FileStore:
         """A file in a directory of this writer alone, beside the object; a listing leaves both out."""
         path = self._path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".~", dir=path.parent) as directory:
+        with TemporaryDirectory(prefix=TEMPORARY, dir=path.parent) as directory:
             yield Path(directory) / path.name
 
 
 class _FileParts:
-    """A temporary file beside the object, of this writer alone."""
+    """A file in a directory of this writer alone, beside the object, which goes when the writer does."""
 
     def __init__(self, path: Path, part: int):
-        self.path, self.part = path, part
-        self.temporary = path.with_name(f".~{path.name}.{uuid.uuid4().hex[:8]}")
         path.parent.mkdir(parents=True, exist_ok=True)
+        self.path, self.part = path, part
+        self.directory = TemporaryDirectory(prefix=TEMPORARY, dir=path.parent)
+        self.temporary = Path(self.directory.name) / path.name
         self.temporary.touch()
 
     def put(self, index: int, data: bytes) -> None:
@@ -170,7 +179,9 @@ class _FileParts:
             file.write(data)
 
     def finish(self) -> None:
+        _sync(self.temporary)
         self.temporary.replace(self.path)
+        self.directory.cleanup()
 
 
 def _sync(path: Path) -> None:
