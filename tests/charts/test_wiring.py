@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from rendered import NAMESPACE, Object, Objects, all_containers, containers, namespaces, of_kind, selected, workloads
+from rendered import NAMESPACE, all_containers, containers, job, namespaces, of_kind, selected, workloads
 
 from unsee import __version__
 from unsee_pipelines.compile import COMPILED
@@ -127,9 +127,8 @@ def test_the_job_tries_the_store_uploads_the_pipelines_and_makes_the_schedule(re
     environment = {variable["name"]: variable.get("value") for variable in preflight["env"]}
     assert environment.keys() >= KEYS | set(S3_KEYS)
     assert upload["command"] == ["unsee", "pipeline", "upload", "--image", f"unsee:{__version__}"]
-    parameters = ["--param", "preset=embedded", "--param", "seed=1000000"]
-    cron = ["--cron", "0 30 1 * * 1-5"]
-    assert schedule["command"] == ["unsee", "pipeline", "schedule", "continual", *cron, *parameters]
+    assert schedule["command"][:6] == ["unsee", "pipeline", "schedule", "continual", "--cron", "0 30 1 * * 1-5"]
+    assert "seed=1000000" in schedule["command"]
     for container in (upload, schedule):
         assert {variable["name"]: variable["value"] for variable in container["env"]} == {
             "HOME": "/tmp",
@@ -161,7 +160,3 @@ def test_mlflows_pages_work_behind_an_ingress(render):
     own = f"unsee-mlflow.{NAMESPACE}.svc:5000"
     assert f"--allowed-hosts={own},localhost:*,127.0.0.1:*,mlflow.example.org" in server["args"]
     assert "--cors-allowed-origins=https://mlflow.example.org" in server["args"]
-
-
-def job(objects: Objects) -> Object:
-    return objects["Job", NAMESPACE, "unsee-pipelines"]["spec"]["template"]["spec"]
