@@ -1,5 +1,7 @@
 """What the chart's objects call each other, and pipelines call them: names, credentials, and who may talk to whom."""
 
+from functools import cache
+
 import pytest
 import yaml
 from rendered import NAMESPACE, all_containers, containers, job, namespaces, of_kind, selected, workloads
@@ -46,11 +48,12 @@ def test_pipelines_find_settings_and_credentials_by_the_names_they_know(scenario
             assert each["data"].keys() == set({S3_SECRET: S3_KEYS, MLFLOW_SECRET: MLFLOW_KEYS}[name])
 
 
+@cache
 def mounted_by_pipelines() -> list[tuple[str, str, set[str]]]:
     """Kind, name and keys of what compiled pipelines take their environment from."""
     found = [("Secret", S3_SECRET, set(S3_KEYS)), ("Secret", MLFLOW_SECRET, set(MLFLOW_KEYS))]
     for path in COMPILED.glob("*.yaml"):
-        for document in yaml.safe_load_all(path.read_text()):
+        for document in yaml.load_all(path.read_text(), yaml.CSafeLoader):
             platform = document.get("platforms", {}).get("kubernetes", {}).get("deploymentSpec", {})
             for executor in platform.get("executors", {}).values():
                 for kind, source, name, key in (
