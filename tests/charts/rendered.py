@@ -24,6 +24,10 @@ def workloads(objects: Objects) -> list[Object]:
     return of_kind(objects, "Deployment", "StatefulSet", "Job")
 
 
+def job(objects: Objects) -> Object:
+    return objects["Job", NAMESPACE, "unsee-pipelines"]["spec"]["template"]["spec"]
+
+
 def pods(objects: Objects) -> list[Object]:
     return [each["spec"]["template"]["spec"] for each in workloads(objects)]
 

@@ -3,17 +3,17 @@
 import base64
 import os
 import pwd
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 from pods import Network
-from rendered import NAMESPACE, Object, Objects
+from rendered import NAMESPACE, Object, Objects, job
 
 from unsee_pipelines.tasks import MLFLOW_KEYS, MLFLOW_SECRET, S3_KEYS, S3_SECRET, SETTINGS
 
@@ -43,21 +43,37 @@ except urllib.error.URLError:
 """
 
 
-@pytest.fixture
-def start(render: Callable[..., Objects], tmp_path: Path) -> Iterator[Callable[..., Network]]:
-    """start(scenario, "key=value", …): what it renders to, on a network where nothing runs yet."""
+@contextmanager
+def network(objects: Objects, directory: Path) -> Iterator[Network]:
+    """The Services of these objects, where nothing runs yet."""
     if os.geteuid() != 0:
         assert not os.environ.get("CI"), "these tests must run in CI, as root"
         pytest.skip("a network and mounts of their own need root")
-    networks = []
+    made = Network(objects, NAMESPACE, directory, "postgres.example.org")
+    try:
+        yield made
+    finally:
+        made.stop()
 
-    def run(scenario: str, *settings: str) -> Network:
-        networks.append(Network(render(scenario, *settings), NAMESPACE, tmp_path, "postgres.example.org"))
-        return networks[-1]
 
-    yield run
-    for network in networks:
-        network.stop()
+@pytest.fixture
+def start(render: Callable[..., Objects], tmp_path: Path) -> Iterator[Callable[..., Network]]:
+    """start(scenario, "key=value", …): the network of what it renders to."""
+    with ExitStack() as stack:
+        yield lambda *given: stack.enter_context(network(render(*given), tmp_path))
+
+
+@pytest.fixture(scope="module")
+def running(render: Callable[..., Objects], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    """The network of scenario default, on which both servers run."""
+    with network(render("default"), tmp_path_factory.mktemp("running")) as made:
+        serve_both(made)
+        yield made
+
+
+def serve_both(network: Network) -> None:
+    serve(network, "StatefulSet", "unsee-s3")
+    serve(network, "Deployment", "unsee-mlflow")
 
 
 def serve(network: Network, kind: str, name: str) -> subprocess.Popen[bytes]:
@@ -87,14 +103,14 @@ def step(network: Network, *secrets: tuple[str, tuple[str, ...]]) -> tuple[int, 
     env = [{"name": name, "value": value} for name, value in {"HOME": "/tmp", **settings}.items()]
     for name, keys in secrets:
         env += [{"name": key, "valueFrom": {"secretKeyRef": {"name": name, "key": key}}} for key in keys]
-    pod = network.objects["Job", NAMESPACE, "unsee-pipelines"]["spec"]["template"]["spec"]
+    pod = job(network.objects)
     return complete(network, pod, container("step", "python", "-c", STEP, env=env))
 
 
-def complete(network: Network, pod: Object, job: Object) -> tuple[int, str]:
+def complete(network: Network, pod: Object, container: Object) -> tuple[int, str]:
     """A container's exit code, and what it said."""
-    network.log(job).unlink(missing_ok=True)
-    return network.run(pod, job).wait(SECONDS_TO_START), network.log(job).read_text()
+    network.log(container).unlink(missing_ok=True)
+    return network.run(pod, container).wait(SECONDS_TO_START), network.log(container).read_text()
 
 
 def container(name: str, *command: str, env: list[Object], volumes: tuple[str, ...] = ("tmp",)) -> Object:
@@ -102,20 +118,18 @@ def container(name: str, *command: str, env: list[Object], volumes: tuple[str, .
     return {"name": name, "command": list(command), "env": env, "volumeMounts": mounts}
 
 
-def test_a_step_uses_both_servers_by_what_the_chart_gives_it_and_finds_all_again_when_they_were_killed(start):
-    network = start("default")
+def test_a_step_uses_both_servers_by_what_the_chart_gives_it_and_finds_all_again_when_they_were_killed(running):
     for answer in ("0.5\n", "0.5 0.5\n"):
-        servers = [serve(network, "StatefulSet", "unsee-s3"), serve(network, "Deployment", "unsee-mlflow")]
-        code, said = step(network, (S3_SECRET, S3_KEYS), (MLFLOW_SECRET, MLFLOW_KEYS))
+        code, said = step(running, (S3_SECRET, S3_KEYS), (MLFLOW_SECRET, MLFLOW_KEYS))
         assert (code, said.endswith(answer)) == (0, True), said
-        for server in servers:
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
+        if answer == "0.5\n":
+            running.kill()
+            serve_both(running)
 
 
 def test_the_job_says_which_setting_of_s3_is_wrong(start):
     network = start("default")
-    pod = network.objects["Job", NAMESPACE, "unsee-pipelines"]["spec"]["template"]["spec"]
+    pod = job(network.objects)
     preflight = pod["initContainers"][0]
     code, said = complete(network, pod, preflight)
     assert code != 0
@@ -129,36 +143,30 @@ def test_the_job_says_which_setting_of_s3_is_wrong(start):
     assert "AWS_SECRET_ACCESS_KEY" in said
 
 
-def test_nobody_enters_without_a_password_or_by_another_name(start):
-    network = start("default")
-    serve(network, "StatefulSet", "unsee-s3")
-    serve(network, "Deployment", "unsee-mlflow")
+def test_nobody_enters_without_a_password_or_by_another_name(running):
     own, listed = "unsee-mlflow.unsee.svc:5000", "/api/2.0/mlflow/registered-models/search"
-    assert status(network, "http://127.0.0.1:5000/", host=own) == 401
-    assert status(network, f"http://127.0.0.1:5000{listed}", host=own) == 401
-    assert status(network, "http://127.0.0.1:5000/", host="localhost:5000") == 401
-    assert status(network, "http://127.0.0.1:5000/", host="elsewhere.example.org") == 403
-    assert status(network, "http://127.0.0.1:8333/unsee?list-type=2", host="127.0.0.1") == 403
-    code, said = step(network, (S3_SECRET, S3_KEYS))
+    assert status(running, "http://127.0.0.1:5000/", host=own) == 401
+    assert status(running, f"http://127.0.0.1:5000{listed}", host=own) == 401
+    assert status(running, "http://127.0.0.1:5000/", host="localhost:5000") == 401
+    assert status(running, "http://127.0.0.1:5000/", host="elsewhere.example.org") == 403
+    assert status(running, "http://127.0.0.1:8333/unsee?list-type=2", host="127.0.0.1") == 403
+    code, said = step(running, (S3_SECRET, S3_KEYS))
     assert code != 0
     assert "401" in said
 
 
-def test_of_seaweedfs_only_s3_listens_beyond_the_pod(start):
-    network = start("default")
-    serve(network, "StatefulSet", "unsee-s3")
-    table = subprocess.run([*network.inside, "cat", "/proc/net/tcp", "/proc/net/tcp6"], capture_output=True, check=True)
+def test_of_seaweedfs_only_s3_listens_beyond_the_pod_and_mlflow(running):
+    table = subprocess.run([*running.inside, "cat", "/proc/net/tcp", "/proc/net/tcp6"], capture_output=True, check=True)
     sockets = [line.split()[1:4] for line in table.stdout.decode().splitlines()]
     listening = [own.split(":") for own, _, state in sockets if state == LISTENING]
-    assert {int(port, 16) for address, port in listening if address != LOOPBACK} == {8333, 18333}
+    assert {int(port, 16) for address, port in listening if address != LOOPBACK} == {8333, 18333, 5000}
     assert len(listening) > 2
 
 
 @pytest.mark.slow
 def test_without_basic_authentication_steps_need_no_password(start):
     network = start("no-password")
-    serve(network, "StatefulSet", "unsee-s3")
-    serve(network, "Deployment", "unsee-mlflow")
+    serve_both(network)
     code, said = step(network, (S3_SECRET, S3_KEYS))
     assert (code, said.endswith("0.5\n")) == (0, True), said
 
@@ -169,8 +177,7 @@ def test_an_external_postgres_holds_runs_and_users(start):
     settings = [f"mlflow.postgres.{key}={value}" for key, value in where.items()]
     network = start("default", *settings, "mlflow.postgres.existingSecret=unsee-postgres")
     serve_postgres(network, "of-postgres")
-    serve(network, "StatefulSet", "unsee-s3")
-    serve(network, "Deployment", "unsee-mlflow")
+    serve_both(network)
     code, said = step(network, (S3_SECRET, S3_KEYS), (MLFLOW_SECRET, MLFLOW_KEYS))
     assert (code, said.endswith("0.5\n")) == (0, True), said
     assert not (network.directory / "unsee-mlflow-data").exists()

@@ -35,7 +35,7 @@ REFUSED = {
     "mlflow.postgres.sslMode=perhaps": "at '/mlflow/postgres/sslMode': value must be one of 'require', 'disable'",
     "kfp.host=ml-pipeline:8888": "at '/kfp/host': 'ml-pipeline:8888' does not match pattern",
     "kfp.schedule.cron=0 2 * * *": "at '/kfp/schedule/cron': '0 2 * * *' does not match pattern",
-    "kfp.schedule.parameters.seeds={1,2}": "at '/kfp/schedule/parameters/seeds': got array, want boolean or number",
+    "kfp.schedule.parameters={seed=1}": "at '/kfp/schedule/parameters': got array, want object",
     "networkPolicy.mlflowClients={all}": "at '/networkPolicy/mlflowClients/0': got string, want object",
     # What the schema cannot say.
     "s3.endpoint=https://s3.example.org": "set seaweedfs.enabled=false to use the external store",
@@ -93,5 +93,6 @@ def test_the_notes_end_with_the_next_command(helm, scenario):
     notes = done.stdout.partition("NOTES:")[2]
     where = " --namespace team-a" if scenario == "multi-user" else ""
     assert f"    unsee pipeline submit unlearn{where}\n" in notes
+    assert ("    unsee pipeline upload --image" in notes) == (scenario == "servers-only")
     assert ("get secret unsee-mlflow" in notes) == (scenario != "no-password")
     assert ("unsee pipeline unschedule continual" in notes) == (scenario not in ("no-schedule", "servers-only"))

@@ -1,5 +1,6 @@
 """The sweep DAG: candidates that a step names, compared."""
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ from unsee_components.sweep_candidates.component import sweep_candidates
 from unsee_pipelines.compile import COMPILED
 
 
+@cache
 def tasks(name: str) -> dict[str, dict[str, Any]]:
     """Every task of a golden by the name that people see."""
-    specification = next(yaml.safe_load_all((COMPILED / f"{name}.yaml").read_text()))
+    specification = next(yaml.load_all((COMPILED / f"{name}.yaml").read_text(), yaml.CSafeLoader))
     found = (component["dag"]["tasks"] for component in specification["components"].values() if "dag" in component)
     return {task["taskInfo"]["name"]: task for each in found for task in each.values()}
 

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from unsee.errors import UserError
-from unsee.requests import inbox
+from unsee.requests import inbox, turn
 from unsee.requests.inbox import DeletionRequest
+from unsee.storage.store import open_store
 
 SOUND = {"request_id": "one", "entities": ["P001"], "reason": "asked", "received_at": "2026-11-01T00:00:00+01:00"}
 
@@ -48,6 +49,22 @@ def test_what_is_no_request_is_told_with_its_field(root, change, problem):
     found = inbox.received(root)["one"]
     assert found.request is None
     assert problem in found.problem
+
+
+def test_a_file_beside_a_request_does_not_take_its_place(root, ask):
+    for name in ("one", "one.json.part", "notes.txt"):
+        inbox.inbox(root).write(name, b"being written")
+    request = ask(root, "one", "P001")
+    assert {name: file.request for name, file in inbox.received(root).items()} == {"one": request}
+
+
+def test_a_folder_made_in_a_console_is_no_object(s3, ask):
+    store = open_store(s3)
+    for folder in ("requests/inbox/", "requests/journal/"):
+        store.client.put_object(Bucket=store.bucket, Key=f"{store.prefix}{folder}", Body=b"")
+    ask(s3, "one", "P001")
+    assert list(turn.claim(s3, "run")) == ["one"]
+    assert len(turn.verify(s3)) == 1
 
 
 def test_what_is_no_json_is_told(root):

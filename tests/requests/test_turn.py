@@ -103,6 +103,22 @@ def test_what_was_not_honoured_is_tried_again_with_the_next_or_when_asked(root, 
     assert list(turn.claim(root, "fourth")) == ["one", "two"]
 
 
+@pytest.mark.parametrize("damage", [b"{}", None])
+def test_what_was_not_honoured_and_changed_since_is_named_and_not_claimed(root, ask, damage):
+    ask(root, "one")
+    turn.claim(root, "first")
+    turn.answer(root, "first", [answered("first", "one", "not_honoured")])
+    turn.end(root, "first")
+    if damage:
+        inbox.inbox(root).write("one.json", damage)
+    else:
+        inbox.inbox(root).delete("one.json")
+    ask(root, "two")
+    with pytest.raises(UserError, match="request one was changed or deleted after it was claimed"):
+        turn.claim(root, "second")
+    assert turn.Turn.of(Journal(root).read()).run is None
+
+
 def test_everybody_who_was_ever_answered_stays_among_the_people(root, ask):
     for number, name in enumerate(("one", "two")):
         ask(root, name)

@@ -188,6 +188,22 @@ def test_a_step_that_dies_while_answering_is_taken_up_again(place, client, ask, 
     assert champion(client) == "2"
 
 
+def test_where_mlflow_fails_last_the_second_attempt_tells_of_the_certificates_that_are_recorded(
+    place, client, ask, tmp_path, monkeypatch
+):
+    ask(place, "one", "person-00")
+    run = Run(place, "run-1", tmp_path)
+    run.claim()
+    run.match()
+    with monkeypatch.context() as patch:
+        patch.setattr(answer_requests, "log_to_parent", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run.answer()
+    run.answer()
+    recorded = Turn.of(Journal(place).read()).answers["one"].certificate
+    assert json.loads((tmp_path / "answers/answers.json").read_text())["certificates"] == {"one": recorded}
+
+
 def test_a_run_that_has_ended_moves_no_champion(place, client, ask, tmp_path):
     ask(place, "one", "person-00")
     run = Run(place, "run-1", tmp_path)

@@ -18,7 +18,7 @@ from unsee.errors import UserError
 from unsee.storage import artifact
 from unsee.storage.artifact import MANIFEST
 from unsee.storage.store import open_store
-from unsee.storage.transfer import PART, download, preflight, upload
+from unsee.storage.transfer import PART, download, preflight, published, upload
 
 CHILD = """
 import sys
@@ -279,3 +279,15 @@ def test_several_processes_may_fetch_the_same_to_the_same_place(s3, model, tmp_p
 def test_preflight_leaves_nothing(root):
     preflight(root)
     assert open_store(root).sizes() == {}
+
+
+def test_others_find_an_artifact_at_its_address_in_s3_or_in_the_store_and_never_where_only_kfp_does(
+    root, tmp_path, monkeypatch
+):
+    model = make(tmp_path / "model", megabytes=1)
+    monkeypatch.setenv("UNSEE_STORE", root)
+    assert published(model, "model", "s3://bucket/model") == "s3://bucket/model"
+    for uri in ("minio://mlpipeline/v2/artifacts/model", model.as_uri(), ""):
+        address = published(model, "model", uri)
+        assert address.startswith(root)
+        download(address, tmp_path / "back", "model")

@@ -64,9 +64,9 @@ def add(root: str, request: DeletionRequest) -> str:
 
 
 def received(root: str) -> dict[str, Received]:
-    """Every file of the inbox by the id its name gives, in the order of these ids."""
+    """Every file of the inbox by the id its name gives, in the order of these names; only `.json` files count."""
     store = inbox(root)
-    names = sorted(store.sizes())
+    names = sorted(name for name in store.sizes() if name.endswith(ENDING))
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         contents = pool.map(store.read, names)
     return {n.removesuffix(ENDING): _parse(n, content) for n, content in zip(names, contents, strict=True)}

@@ -79,7 +79,7 @@ def claim(root: str, run: str, *, retry: bool = False) -> dict[str, str]:
         What this run has taken on and not answered: ids, and sha256 of their files.
 
     Raises:
-        UserError: there are open requests, but it is another run's turn.
+        UserError: there are open requests, but it is another run's turn, or one that was not honoured has changed.
     """
 
     def decide(records: Sequence[Record]) -> list[Event]:
@@ -87,8 +87,8 @@ def claim(root: str, run: str, *, retry: bool = False) -> dict[str, str]:
         if turn.run == run:
             return []
         files = received(root)
+        pending = {name: file.digest for name, file in files.items() if name not in turn.answers}
         again = [name for name, answer in turn.answers.items() if answer.outcome == "not_honoured"]
-        pending = [name for name in files if name not in turn.answers]
         if not (pending or (retry and again)):
             return []
         if turn.run is not None:
@@ -96,7 +96,10 @@ def claim(root: str, run: str, *, retry: bool = False) -> dict[str, str]:
                 f"run {turn.run} is at work on requests {', '.join(turn.claimed) or '(all answered)'}; wait for it, or "
                 f"if it has ended without a word, tell so by unsee requests release {turn.run}"
             )
-        return [Claimed(run=run, requests={name: files[name].digest for name in (*again, *pending)})]
+        before = _claimed(records)
+        for name in again:
+            require_unchanged(name, before[name], files)
+        return [Claimed(run=run, requests={**{name: before[name] for name in again}, **pending})]
 
     turn = Turn.of(Journal(root).append(decide))
     return turn.claimed if turn.run == run else {}
@@ -141,6 +144,12 @@ def verify(root: str) -> list[Record]:
         elif isinstance(event, Answered) and event.certificate:
             verify_artifact(event.certificate, CERTIFICATE)
     return records
+
+
+def _claimed(records: Sequence[Record]) -> dict[str, str]:
+    """Every request that was ever claimed, and the sha256 of its file."""
+    claims = [record.event.requests for record in records if isinstance(record.event, Claimed)]
+    return {name: digest for requests in claims for name, digest in requests.items()}
 
 
 def require_unchanged(name: str, digest: str, files: Mapping[str, Received]) -> Received:

@@ -1,7 +1,7 @@
 """Step answer_requests: judge the unlearned model, make it the champion or say why not, certify and record that.
 
 The champion moves before anything is recorded: a crash in between leaves requests open that the champion already
-honours, never a record of what is not so.
+honours, never a record of what is not so. The record comes last, so that what is tried again has not been answered yet.
 """
 
 import datetime
@@ -90,7 +90,8 @@ def run(
         **_provenance(inputs, summary),
         **_times(records, run_id),
     }
-    addresses = _answer(root, run_id, inputs, common, asked)
+    answers = [_certified(root, inputs, common, name, each) for name, each in asked.items()]
+    addresses = {each.request_id: each.certificate for each in answers}
     together = [DeletionRequest.model_validate(each["request"]) for each in asked.values()]
     overview = certificate.certify(inputs, common, together, inputs.request.forget)
     with artifact.create(out, "answers", {"outcome": outcome, "requests": list(asked)}):
@@ -102,6 +103,7 @@ def run(
     told = {"method": summary["method"], "seed": summary["seed"], "forget_people": len(inputs.request.forget)}
     parameters = {**told, "benchmark_digest": inputs.benchmark_digest, **inputs.settings}
     log_to_parent(shown, parameters, [out / "answers.json", out / "answers.html"])
+    answer(root, run_id, answers)
     return shown
 
 
@@ -130,29 +132,22 @@ def _times(records: Sequence[Record], run_id: str) -> dict[str, Any]:
     }
 
 
-def _answer(
-    root: str, run_id: str, inputs: RunInputs, common: Mapping[str, Any], asked: Mapping[str, Any]
-) -> dict[str, str]:
-    """Certify and record the answer to each request; returns the addresses of the certificates."""
-    model, answers, addresses = common["models"]["unlearned"], [], {}
-    for name, each in asked.items():
-        request, people = DeletionRequest.model_validate(each["request"]), tuple(each["people"])
-        certified = certificate.certify(inputs, common, [request], people, each["missing"])
-        addresses[name] = _publish(certified, root)
-        answers.append(
-            Answered(
-                run=run_id,
-                request_id=name,
-                outcome=common["outcome"],
-                reason="; ".join(common["reasons"]),
-                people=people,
-                model=model["uri"],
-                model_sha256=model["sha256"],
-                certificate=addresses[name],
-            )
-        )
-    answer(root, run_id, answers)
-    return addresses
+def _certified(
+    root: str, inputs: RunInputs, common: Mapping[str, Any], name: str, asked: Mapping[str, Any]
+) -> Answered:
+    """The answer to a request, whose certificate is in the store."""
+    request, people = DeletionRequest.model_validate(asked["request"]), tuple(asked["people"])
+    model = common["models"]["unlearned"]
+    return Answered(
+        run=common["run"],
+        request_id=name,
+        outcome=common["outcome"],
+        reason="; ".join(common["reasons"]),
+        people=people,
+        model=model["uri"],
+        model_sha256=model["sha256"],
+        certificate=_publish(certificate.certify(inputs, common, [request], people, asked["missing"]), root),
+    )
 
 
 def _publish(certified: Certificate, root: str) -> str:

@@ -83,7 +83,8 @@ class S3Store:
         with self.told():
             pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix)
             objects = [found for page in pages for found in page.get("Contents", [])]
-        return {found["Key"].removeprefix(self.prefix): found["Size"] for found in objects}
+        # A key that ends with / is what consoles make to show a folder.
+        return {f["Key"].removeprefix(self.prefix): f["Size"] for f in objects if not f["Key"].endswith("/")}
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
         if start == stop:

@@ -27,6 +27,7 @@ from unsee.storage.artifact import MANIFEST, Manifest
 from unsee.storage.store import CONNECTIONS, Failed, Missing, Parts, Store, open_store
 
 STORE = "UNSEE_STORE"
+KFPS_OWN = ("file://", "minio://")
 PART = 8 << 20
 MOST_PARTS = 10_000
 
@@ -70,12 +71,13 @@ def upload(directory: Path, kind: str, root: str) -> str:
 def published(directory: Path, kind: str, uri: str) -> Path | str:
     """Where others find an artifact that a step has: at `uri`, else in the store at $UNSEE_STORE, else in `directory`.
 
-    On a cluster, KFP has put it at `uri` (s3://…). Where that is a local path, it is uploaded if a store is named.
+    On a cluster, KFP has put it at `uri` (s3://…). Where that is a local path, or an address that only KFP's launcher
+    can read (minio://…), it is uploaded if a store is named.
 
     Raises:
         UserError, Failed: as `upload`.
     """
-    if "://" in uri and not uri.startswith("file://"):
+    if "://" in uri and not uri.startswith(KFPS_OWN):
         return uri
     root = os.environ.get(STORE)
     return upload(directory, kind, root) if root else directory
