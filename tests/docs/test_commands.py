@@ -57,7 +57,7 @@ def test_every_call_of_unsee_is_taken(page: Path) -> None:
 
 def test_those_of_the_notes_after_installation_too() -> None:
     calls = re.findall(r"unsee pipeline [^`\n]+", NOTES)
-    assert len(calls) == 2
+    assert len(calls) == 3
     for call in calls:
         take(arguments(TEMPLATE.sub("", call.replace("{{ . }}", "team-a"))))
 
