@@ -11,6 +11,7 @@ from zlib import crc32
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from cachetools import LRUCache, cached
 from torch import Tensor
 
 from unsee.benchmark.schema import Benchmark, Question
@@ -36,26 +37,28 @@ def usual(_path: str) -> None:
 
 
 class ImageBank:
-    """Preprocessed pixels of a benchmark's images, each decoded once."""
+    """Preprocessed pixels of a benchmark's images; so many bytes of them are kept, those last asked for."""
 
-    def __init__(self, mllm: Mllm, benchmark: Benchmark):
+    def __init__(self, mllm: Mllm, benchmark: Benchmark, kept: int = 2**30):
         by_path = {q.image: q for q in benchmark.questions if q.image is not None}
 
-        def prepared(path: str) -> tuple[Frame, Tensor]:
-            image = benchmark.image(by_path[path])
-            frame = mllm.frame_of(*image.size)
-            return frame, mllm.at(frame).pixels([image])[0]
+        def framed(path: str) -> Frame:
+            return mllm.frame_of(*benchmark.image(by_path[path]).size)
+
+        def prepared(path: str) -> Tensor:
+            return mllm.at(self.frame(path)).pixels([benchmark.image(by_path[path])])[0]
 
         self.mllm = mllm
-        self._load = lru_cache(maxsize=None)(prepared)
+        self._frame = lru_cache(maxsize=None)(framed)
+        self._prepared = cached(LRUCache(kept, getsizeof=lambda pixels: pixels.nbytes))(prepared)
 
     def frame(self, path: str) -> Frame:
         """The image's frame; only images of one frame go through a model together."""
-        return self._load(path)[0]
+        return self._frame(path)
 
     def pixels(self, paths: Sequence[str]) -> Tensor:
         """Of images of one frame, float32 [B, 3, H, W]."""
-        return torch.stack([self._load(path)[1] for path in paths])
+        return torch.stack([self._prepared(path) for path in paths])
 
     def on_pictures(self, path: str, pixels: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
         """Pixels of images of that image's frame, every picture that they consist of changed."""
@@ -154,10 +157,15 @@ class Rows:
     see: how portraits are looked at, None by name. batch: how many rows a training step takes. frame: the portraits'.
     """
 
-    frame: FrameOf = staticmethod(usual)
-
-    def __init__(self, mllm: Mllm, rows: Mapping[str, list[Rendered]], see: See | None, batch: int = 1):
-        self.mllm, self.rows, self.see, self.batch = mllm, dict(rows), see, batch
+    def __init__(
+        self,
+        mllm: Mllm,
+        rows: Mapping[str, list[Rendered]],
+        see: See | None,
+        batch: int = 1,
+        frame: FrameOf = usual,
+    ):
+        self.mllm, self.rows, self.see, self.batch, self.frame = mllm, dict(rows), see, batch, frame
 
     @property
     def keys(self) -> list[str]:
@@ -208,9 +216,9 @@ class Portraits(Rows):
             if question.entity_id in people and question.image is not None:
                 by_person[question.entity_id][question.image] = None
                 framed = mllm.at(bank.frame(question.image))
-                rows[question.image].append(_rendered(framed, instructed(question, instruction)))
-        super().__init__(mllm, rows, see or seeing(mllm, bank.pixels, bank.frame), batch)
-        self.bank, self.frame = bank, bank.frame
+                rows[question.image].append(rendered(framed, instructed(question, instruction)))
+        super().__init__(mllm, rows, see or seeing(mllm, bank.pixels, bank.frame), batch, bank.frame)
+        self.bank = bank
         self.by_person = {person: tuple(images) for person, images in by_person.items()}
 
 
@@ -224,7 +232,7 @@ def by_name(mllm: Mllm, benchmark: Benchmark, people: Collection[str], batch: in
     rows: dict[str, list[Rendered]] = defaultdict(list)
     for question in benchmark.select(role="train", modality="qa"):
         if question.entity_id in people:
-            rows[question.entity_id].append(_rendered(mllm, question))
+            rows[question.entity_id].append(rendered(mllm, question))
     return Rows(mllm, rows, None, batch)
 
 
@@ -234,7 +242,8 @@ def instructed(question: Question, instruction: str) -> Question:
     return replace(question, prompt=before + question.prompt)
 
 
-def _rendered(mllm: Mllm, question: Question) -> Rendered:
+def rendered(mllm: Mllm, question: Question) -> Rendered:
+    """The question as a training row."""
     return mllm.prompter.trained(question.prompt, question.answer, image=question.image is not None)
 
 
