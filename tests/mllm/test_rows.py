@@ -9,8 +9,9 @@ from float64_pixels import see_in_float64
 
 from unsee.bench import plain
 from unsee.benchmark.schema import Benchmark
+from unsee.mllm.augmentation import augmented, blended, own_share
 from unsee.mllm.packing import answer_tokens
-from unsee.mllm.rows import FrozenPrefix, ImageBank, Portraits, augmented, blended, own_share
+from unsee.mllm.rows import FrozenPrefix, ImageBank, Portraits
 from unsee.unlearning.references import reference_features
 
 
