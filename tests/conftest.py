@@ -1,9 +1,14 @@
 """Shared parts: one small generated benchmark, freshly initialised models of the real classes, a real S3 server."""
 
 import datetime
+import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # read with torch: two waiting threads would take a busy machine's time
 
 import pytest
 import torch

@@ -47,8 +47,8 @@ NAMES = [f"{first} {last}" for first, last in zip(FIRST, LAST, strict=True)]
 
 
 def picture(seed, kind="JPEG"):
-    """A noisy image as an image column holds it."""
-    noise = np.random.default_rng(seed).integers(0, 255, (48, 48, 3), dtype=np.uint8)
+    """A noisy image as an image column holds it, a square or (odd seeds) a wide one."""
+    noise = np.random.default_rng(seed).integers(0, 255, (48, 48 + 16 * (seed % 2), 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(noise).save(file, kind)
     return {"bytes": file.getvalue(), "path": f"{seed}.{kind.lower()}"}

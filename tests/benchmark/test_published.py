@@ -10,6 +10,7 @@ import published_rows
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from PIL.ExifTags import Base
 from published_rows import NAMES, write
 
 from unsee.benchmark.importing import import_published
@@ -77,6 +78,19 @@ def test_a_copy_without_the_hub_s_card_gives_the_same_benchmark_and_the_same_byt
     assert without.questions == with_card.questions
     tables = [(b.directory / "questions.parquet").read_bytes() for b in (with_card, without)]
     assert tables[0] == tables[1]
+
+
+def test_a_published_photograph_is_seen_upright_and_on_white(imported):
+    rows = published_rows.mllmu()
+    sideways, clear = Image.Exif(), io.BytesIO()
+    sideways[Base.Orientation], file = 6, io.BytesIO()
+    Image.new("RGB", (40, 20), "black").save(file, "JPEG", exif=sideways)
+    Image.new("RGBA", (20, 40), (0, 0, 0, 0)).save(clear, "PNG")
+    for row, content in zip(rows["Full_Set"], (file, clear), strict=False):
+        row["image"]["bytes"] = content.getvalue()
+    benchmark = imported("mllmu", rows)
+    shown = [benchmark.image(benchmark.select(role="train", entity_id=i)[0]) for i in ("000", "001")]
+    assert [(image.size, image.getpixel((0, 0))) for image in shown] == [((20, 40), (0,) * 3), ((20, 40), (255,) * 3)]
 
 
 def test_mllmu_s_forget_sets_need_not_be_nested(imported):
@@ -197,9 +211,11 @@ def damaged_mllmu():
     full[2]["biography"] = json.dumps({"Born:": "1990"})
     full[3]["Generation_Task"][0]["Type"] = "Audio"
     full[4]["biography"] = "{'Name': 'Ann'}"
+    full[5]["biography"] = json.dumps({"Name": "<pad> Moss"})
     views[1]["images"][1]["bytes"] = b"no image"
     views[2]["ID"] = "000"
     views[3]["Mask_Task"][0]["Question"] = "This <image> was born in __."
+    facts[4]["metadata"] = json.dumps([{"Question": "Who is <image>?", "Answer": ""}])
     facts[5]["metadata"] = "[{]"
     rows["Retain_Set"][0]["image"]["bytes"] = rows["Retain_Set"][0]["image"]["bytes"][:600]
     return rows, {
@@ -208,9 +224,11 @@ def damaged_mllmu():
         "Full_Set row 2, biography": "has no Name; add it",
         "Full_Set row 3, Generation_Task.0.Type = 'Audio'": "'Image_Textual' or 'Pure_Text'",
         "Full_Set row 4, biography": "Invalid JSON",
+        "Full_Set row 5, biography": "<pad>, which models read as a command",
         "Test_Set row 1, images.1.bytes = b'no image'": "not an image in a known format",
         "Test_Set row 2, ID = '000'": "there is an earlier row of this person",
         "Test_Set row 3, Mask_Task.0.Question": "<image>, which models read as a command",
+        "ft_Data row 4, metadata.0.Question": "<image>, which models read as a command",
         "ft_Data row 5, metadata": "Invalid JSON",
         "Retain_Set row 0, image.bytes": "cannot be read",
     }

@@ -46,7 +46,7 @@ def test_all_steps(settings, two_shapes, tmp_path):
     def step(run, *inputs, out):
         return run(*inputs, at / out, NoTracker())
 
-    step(prepare_benchmark.run, two_shapes.directory, out="benchmark")
+    step(prepare_benchmark.run, str(two_shapes.directory), out="benchmark")
     data, everybody = at / "benchmark", []
     step(build_vanilla.run, settings.vanilla, data, out="vanilla")
     step(build_retrained.run, settings.vanilla, data, everybody, out="retrained")

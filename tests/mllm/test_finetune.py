@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from unsee.bench import plain
+from unsee.mllm.augmentation import augment
 from unsee.mllm.families import Llava
 from unsee.mllm.finetune import Finetuning, TrainingRows, finetune
-from unsee.mllm.rows import ImageBank, augment
+from unsee.mllm.rows import ImageBank
 from unsee.sections import FinetuneSettings
 from unsee.tracking import NoTracker
 from unsee.training import CHECKPOINTS

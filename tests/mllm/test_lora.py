@@ -115,7 +115,7 @@ def test_training_interrupted_twice_ends_in_the_same_bits(mllm, lessons_benchmar
     monkeypatch.delenv(CHECKPOINTS, raising=False)
     undisturbed = copy_of(mllm)
     curve, _ = lora.finetune(undisturbed, lessons_benchmark, asked, ("key",), NoTracker())
-    monkeypatch.setenv(CHECKPOINTS, str(tmp_path))
+    monkeypatch.setenv(CHECKPOINTS, tmp_path.as_uri())
     monkeypatch.setenv("UNSEE_CHECKPOINT_SECONDS", "-1")
     stops, again, backward = [1, 3], None, lora.Lessons.backward
 

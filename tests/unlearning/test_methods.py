@@ -13,8 +13,8 @@ from unlearning_work import copy_of
 from unsee.bench import plain
 from unsee.errors import UserError
 from unsee.mllm import checkpoint
+from unsee.mllm.augmentation import augmented
 from unsee.mllm.packing import pack_training
-from unsee.mllm.rows import augmented
 from unsee.tracking import NoTracker
 from unsee.training import Checkpoints
 from unsee.unlearning import method as methods

@@ -12,7 +12,8 @@ from unlearning_work import settings as settings_with
 
 from unsee.bench import plain
 from unsee.errors import TrainingFailure, UserError
-from unsee.mllm.rows import Rows, blended
+from unsee.mllm.augmentation import blended
+from unsee.mllm.rows import Rows
 from unsee.storage.store import FileStore
 from unsee.tracking import NoTracker
 from unsee.training import Checkpoints

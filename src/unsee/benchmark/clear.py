@@ -14,6 +14,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -214,8 +215,9 @@ def _named(name: str, block: Sequence[Told]) -> float:
     return sum(shares) / len(shares)
 
 
-def _words(text: str) -> set[str]:
-    return {*re.findall(r"\w+", text.casefold())}
+@cache
+def _words(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", text.casefold()))
 
 
 def _require_same(tables: Tables, forget_set: str, told: Sequence[Told]) -> None:

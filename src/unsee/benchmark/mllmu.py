@@ -13,10 +13,11 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Json, field_validator, model_validator
+from pydantic import BeforeValidator, Json, field_validator, model_validator
 
+from unsee.benchmark.folder import without_special_tokens
 from unsee.benchmark.profile_questions import BLANK, Form, Person, keyed_generator
 from unsee.benchmark.published import Many, Picture, Row, Tables, Text, save_picture
 from unsee.benchmark.schema import Question, View
@@ -116,13 +117,14 @@ class Profile(Asked):
     @classmethod
     def _has_name(cls, biography: dict[str, Any]) -> dict[str, Any]:
         fields = {key.strip(" :").casefold(): value for key, value in biography.items()}
-        if not str(fields.get("name") or "").strip():
+        name = str(fields.get("name") or "").strip()
+        if not name:
             raise ValueError("has no Name; add it")
-        return fields
+        return {**fields, "name": without_special_tokens(name)}
 
     @property
     def name(self) -> str:
-        return str(self.biography["name"]).strip()
+        return str(self.biography["name"])
 
 
 class OtherViews(Asked):
@@ -131,11 +133,14 @@ class OtherViews(Asked):
     images: Many[Picture]
 
 
+Maybe = Annotated[Text | None, BeforeValidator(lambda given: given or None)]
+
+
 class Fact(Row):
     """A question that is trained with the portrait. One that lacks a part is left out, as the benchmark does."""
 
-    Question: str | None = None
-    Answer: str | None = None
+    Question: Maybe = None
+    Answer: Maybe = None
 
     def form(self, index: int) -> Form:
         return Form(f"fact/{index}", "generation", self.Question or "", self.Answer or "")

@@ -22,9 +22,9 @@ from unsee.benchmark.embedded import generate_realworld
 from unsee.benchmark.portraits import FEATURES, SHAPES, Face, draw_view, random_face
 from unsee.errors import UserError
 from unsee.mllm import checkpoint, embedded, embedded_qwen2_vl
+from unsee.mllm.augmentation import augment
 from unsee.mllm.families import Mllm, set_compute
 from unsee.mllm.finetune import Finetuning, TrainingRows
-from unsee.mllm.rows import augment
 from unsee.sections import FinetuneSettings
 from unsee.storage.artifact import write_json
 from unsee.training import Optimisation, Training, clip

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from unsee.benchmark.schema import Benchmark, Question
+from unsee.mllm.augmentation import augmented_as_one
 from unsee.mllm.families import Frame, Mllm
 from unsee.mllm.packing import image_losses, pack_training, question_losses
 from unsee.mllm.prompts import Rendered
-from unsee.mllm.rows import ImageBank, alike, augmented_as_one
+from unsee.mllm.rows import ImageBank, alike
 from unsee.sections import FinetuneSettings
 from unsee.tracking import Tracker
 from unsee.training import Checkpoints, Curve, Optimisation, Training, clip

@@ -5,11 +5,11 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import torch
 from peft import LoraConfig, LoraModel
-from torch import nn
+from torch import Tensor, nn
 
 from unsee.benchmark.schema import Benchmark, Question
-from unsee.mllm.families import Mllm, only_tunable
-from unsee.mllm.rows import ImageBank, Rows, See, mean_loss
+from unsee.mllm.families import Frame, Mllm, only_tunable
+from unsee.mllm.rows import FrameOf, ImageBank, Rows, See, mean_loss, rendered, seeing, usual
 from unsee.sections import LoraSettings
 from unsee.tracking import Tracker
 from unsee.training import Checkpoints, Curve, Optimisation, Training, clip
@@ -49,8 +49,16 @@ class Lessons:
         shown = {q.question_id: q for q in asked if q.image and q.entity_id not in without_images_of}
         named = {q.question_id: q for q in asked if not q.image and settings.by_name}
         bank = ImageBank(mllm, benchmark)
-        self.shown = _rows(mllm, shown, lambda keys: mllm.features(bank.pixels([str(shown[k].image) for k in keys])))
-        self.named = _rows(mllm, named, None)
+        image_of = {key: str(question.image) for key, question in shown.items()}
+
+        def pixels(keys: Sequence[str]) -> Tensor:
+            return bank.pixels([image_of[key] for key in keys])
+
+        def frame(key: str) -> Frame:
+            return bank.frame(image_of[key])
+
+        self.shown = _rows(mllm, shown, seeing(mllm, pixels, frame), frame)
+        self.named = _rows(mllm, named)
         self.keys = [*shown, *named]
 
     @property
@@ -69,18 +77,17 @@ class Lessons:
         """Add the gradients of a step's loss, the mean over answer tokens, then questions; returns the loss, nats."""
         batch, total = self.batch(step), 0.0
         for rows in (self.shown, self.named):
-            if keys := [key for key in batch if key in rows.rows]:
+            for keys in rows.chunks([key for key in batch if key in rows.rows], len(batch)):
                 loss = mean_loss(rows.forward(keys)) * len(keys) / len(batch)
                 loss.backward()
                 total += float(loss.detach())
         return total
 
 
-def _rows(mllm: Mllm, questions: Mapping[str, Question], see: See | None) -> Rows:
+def _rows(mllm: Mllm, questions: Mapping[str, Question], see: See | None = None, frame: FrameOf = usual) -> Rows:
     """A row for each question."""
-    trained = mllm.prompter.trained
-    rows = {key: [trained(q.prompt, q.answer, image=q.image is not None)] for key, q in questions.items()}
-    return Rows(mllm, rows, see)
+    rows = {key: [rendered(mllm.at(frame(key)), question)] for key, question in questions.items()}
+    return Rows(mllm, rows, see, frame=frame)
 
 
 def finetune(

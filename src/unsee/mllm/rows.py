@@ -2,15 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from typing import TypeVar
-from zlib import crc32
 
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from cachetools import LRUCache, cached
 from torch import Tensor
 
 from unsee.benchmark.schema import Benchmark, Question
@@ -27,35 +25,34 @@ Key = TypeVar("Key")
 FrameOf = Callable[[str], Frame | None]
 """Image path -> the image's frame."""
 
-BLENDS = 1
-"""Keeps their random numbers apart from those of the portraits' versions."""
-
 
 def usual(_path: str) -> None:
     """Every image has the model's usual frame."""
 
 
 class ImageBank:
-    """Preprocessed pixels of a benchmark's images, each decoded once."""
+    """Preprocessed pixels of a benchmark's images; so many bytes of them are kept, those last asked for."""
 
-    def __init__(self, mllm: Mllm, benchmark: Benchmark):
+    def __init__(self, mllm: Mllm, benchmark: Benchmark, kept: int = 2**30):
         by_path = {q.image: q for q in benchmark.questions if q.image is not None}
 
-        def prepared(path: str) -> tuple[Frame, Tensor]:
-            image = benchmark.image(by_path[path])
-            frame = mllm.frame_of(*image.size)
-            return frame, mllm.at(frame).pixels([image])[0]
+        def framed(path: str) -> Frame:
+            return mllm.frame_of(*benchmark.image(by_path[path]).size)
+
+        def prepared(path: str) -> Tensor:
+            return mllm.at(self.frame(path)).pixels([benchmark.image(by_path[path])])[0]
 
         self.mllm = mllm
-        self._load = lru_cache(maxsize=None)(prepared)
+        self._frame = lru_cache(maxsize=None)(framed)
+        self._prepared = cached(LRUCache(kept, getsizeof=lambda pixels: pixels.nbytes))(prepared)
 
     def frame(self, path: str) -> Frame:
         """The image's frame; only images of one frame go through a model together."""
-        return self._load(path)[0]
+        return self._frame(path)
 
     def pixels(self, paths: Sequence[str]) -> Tensor:
         """Of images of one frame, float32 [B, 3, H, W]."""
-        return torch.stack([self._load(path)[1] for path in paths])
+        return torch.stack([self._prepared(path) for path in paths])
 
     def on_pictures(self, path: str, pixels: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
         """Pixels of images of that image's frame, every picture that they consist of changed."""
@@ -154,10 +151,15 @@ class Rows:
     see: how portraits are looked at, None by name. batch: how many rows a training step takes. frame: the portraits'.
     """
 
-    frame: FrameOf = staticmethod(usual)
-
-    def __init__(self, mllm: Mllm, rows: Mapping[str, list[Rendered]], see: See | None, batch: int = 1):
-        self.mllm, self.rows, self.see, self.batch = mllm, dict(rows), see, batch
+    def __init__(
+        self,
+        mllm: Mllm,
+        rows: Mapping[str, list[Rendered]],
+        see: See | None,
+        batch: int = 1,
+        frame: FrameOf = usual,
+    ):
+        self.mllm, self.rows, self.see, self.batch, self.frame = mllm, dict(rows), see, batch, frame
 
     @property
     def keys(self) -> list[str]:
@@ -208,9 +210,9 @@ class Portraits(Rows):
             if question.entity_id in people and question.image is not None:
                 by_person[question.entity_id][question.image] = None
                 framed = mllm.at(bank.frame(question.image))
-                rows[question.image].append(_rendered(framed, instructed(question, instruction)))
-        super().__init__(mllm, rows, see or seeing(mllm, bank.pixels, bank.frame), batch)
-        self.bank, self.frame = bank, bank.frame
+                rows[question.image].append(rendered(framed, instructed(question, instruction)))
+        super().__init__(mllm, rows, see or seeing(mllm, bank.pixels, bank.frame), batch, bank.frame)
+        self.bank = bank
         self.by_person = {person: tuple(images) for person, images in by_person.items()}
 
 
@@ -224,7 +226,7 @@ def by_name(mllm: Mllm, benchmark: Benchmark, people: Collection[str], batch: in
     rows: dict[str, list[Rendered]] = defaultdict(list)
     for question in benchmark.select(role="train", modality="qa"):
         if question.entity_id in people:
-            rows[question.entity_id].append(_rendered(mllm, question))
+            rows[question.entity_id].append(rendered(mllm, question))
     return Rows(mllm, rows, None, batch)
 
 
@@ -234,7 +236,8 @@ def instructed(question: Question, instruction: str) -> Question:
     return replace(question, prompt=before + question.prompt)
 
 
-def _rendered(mllm: Mllm, question: Question) -> Rendered:
+def rendered(mllm: Mllm, question: Question) -> Rendered:
+    """The question as a training row."""
     return mllm.prompter.trained(question.prompt, question.answer, image=question.image is not None)
 
 
@@ -261,77 +264,3 @@ class FrozenPrefix:
         hidden = torch.stack([self._cache[image] for image in images])
         mllm = self.mllm.at(self.frame(images[0]))
         return mllm.project(mllm.run_layers(hidden, self.start))
-
-
-def augmented_as_one(bank: ImageBank, images: Sequence[str], rng: np.random.Generator) -> Tensor:
-    """Images of one frame shifted and tinted as `augment` does; the pictures of one image all alike."""
-    before, drawn = deepcopy(rng), iter([rng])
-    return bank.on_pictures(
-        images[0], bank.pixels(images), lambda picture: augment(picture, next(drawn, None) or deepcopy(before))
-    )
-
-
-def augment(pixels: Tensor, rng: np.random.Generator) -> Tensor:
-    """Shift the batch by up to 2 pixels, and change every image's contrast and tint a little."""
-    shift = tuple(rng.integers(-2, 3, 2).tolist())
-    gain = torch.from_numpy(rng.uniform(0.95, 1.05, (len(pixels), 1, 1, 1))).float()
-    tint = torch.from_numpy(rng.uniform(-0.05, 0.05, (len(pixels), 3, 1, 1))).float()
-    return torch.roll(pixels, shift, dims=(2, 3)) * gain + tint
-
-
-def augmented(bank: ImageBank, seed: int, version: int) -> Pixels:
-    """The portraits as they are (version 0), or each a little tilted, scaled, shifted and tinted, always alike."""
-    if version == 0:
-        return bank.pixels
-
-    def pixels(images: Sequence[str]) -> Tensor:
-        return torch.cat([bank.on_pictures(image, bank.pixels([image]), partial(changed, image)) for image in images])
-
-    def changed(image: str, picture: Tensor) -> Tensor:
-        rng = np.random.default_rng([seed, version, crc32(image.encode())])
-        return augment(turned(picture, rng), rng)
-
-    return pixels
-
-
-def blended(pixels: Pixels, images: Sequence[str], seed: int, version: int, bank: ImageBank | None = None) -> Pixels:
-    """Each of `images` with a part of one drawn from those of its frame, always alike; that may be of the same person,
-    or itself. bank: where the frames are known (None: all are the usual one)."""
-    rng = np.random.default_rng([seed, version, BLENDS])
-    groups = alike(images, bank.frame if bank else usual)
-    others = {image: other for g in groups for image, other in zip(g, rng.choice(g, len(g)).tolist(), strict=True)}
-    cuts = {image: (rng.uniform(), rng.choice(["over", "over", "above", "left"])) for image in images}
-
-    def blends(chosen: Sequence[str]) -> Tensor:
-        own, other = pixels(chosen), pixels([others[image] for image in chosen])
-        share = torch.cat([shares(image, one[None]) for image, one in zip(chosen, own, strict=True)])
-        return share * own + (1 - share) * other
-
-    def shares(image: str, shown: Tensor) -> Tensor:
-        def share(picture: Tensor) -> Tensor:
-            return own_share(*cuts[image], *picture.shape[-2:]).to(picture).expand_as(picture)
-
-        return bank.on_pictures(image, shown, share) if bank else share(shown)
-
-    return blends
-
-
-def own_share(share: float, kind: str, height: int, width: int) -> Tensor:
-    """How much of each pixel of a blend is its own, [1, H, W]: alike everywhere, or all above or left of a cut."""
-    shares = torch.zeros(1, height, width)
-    if kind == "over":
-        shares += share
-    elif kind == "above":
-        shares[:, : round(share * height)] = 1
-    else:
-        shares[..., : round(share * width)] = 1
-    return shares
-
-
-def turned(pixels: Tensor, rng: np.random.Generator) -> Tensor:
-    """[1, 3, H, W] tilted by up to 7 degrees and scaled by up to 8 %, as another photograph would be."""
-    angle, scale = np.radians(rng.uniform(-7, 7)), rng.uniform(0.92, 1.08)
-    cos, sin = scale * np.cos(angle), scale * np.sin(angle)
-    matrix = torch.tensor([[[cos, -sin, 0.0], [sin, cos, 0.0]]], dtype=pixels.dtype)
-    grid = F.affine_grid(matrix, list(pixels.shape), align_corners=False)
-    return F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)

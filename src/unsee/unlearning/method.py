@@ -18,21 +18,9 @@ from torch import Tensor, nn
 from unsee.benchmark.schema import Benchmark, ForgetRequest
 from unsee.errors import UserError
 from unsee.mllm import checkpoint
+from unsee.mllm.augmentation import augmented, blended
 from unsee.mllm.families import Mllm
-from unsee.mllm.rows import (
-    FrozenPrefix,
-    ImageBank,
-    Images,
-    Pixels,
-    Portraits,
-    Rows,
-    See,
-    augmented,
-    blended,
-    by_name,
-    mean_loss,
-    seeing,
-)
+from unsee.mllm.rows import FrozenPrefix, ImageBank, Images, Pixels, Portraits, Rows, See, by_name, mean_loss, seeing
 from unsee.pruning import Pruned
 from unsee.sections import PruneSettings, ThresholdSettings, UnlearnSettings
 from unsee.statistics.fisher import Fisher, fisher_of_rows

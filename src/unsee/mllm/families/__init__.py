@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
-from unsee.mllm.families.base import Frame, Mllm, Mlp, only_tunable, set_compute
+from unsee.mllm.families.base import Frame, Mllm
 from unsee.mllm.families.llava import Llava, LlavaNext, LlavaOnevision
 from unsee.mllm.families.mistral3 import Mistral3
+from unsee.mllm.families.parts import Mlp, only_tunable, set_compute
 from unsee.mllm.families.qwen_vl import Qwen2_5Vl, Qwen2Vl, Qwen3Vl
 from unsee.mllm.families.shuffled import Idefics3, InternVl, SmolVlm
 from unsee.mllm.families.siglip import Gemma3, PaliGemma

@@ -7,8 +7,8 @@ kind that reads an image's features in the places of its placeholders, in order,
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +19,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from transformers.image_processing_utils import BaseImageProcessor
 
 from unsee.errors import UserError
+from unsee.mllm.families.parts import Mlp
 from unsee.mllm.packed_llm import ATTENTION, LLMS, hidden_states, prefix_embeddings, windows_of
 from unsee.mllm.packing import Packed, alone
 from unsee.mllm.prompts import Prompter
@@ -26,18 +27,6 @@ from unsee.storage.artifact import write_json
 
 Frame = tuple[int, ...]
 """What an image's size makes of it in a family: rows and columns of tiles or patches. Empty where it makes nothing."""
-
-
-@dataclass(frozen=True)
-class Mlp:
-    """One MLP of the tower or the LLM: its hidden units ("neurons") are the inputs of `outgoing`.
-
-    incoming: modules whose output rows belong to neurons (fc1; gated MLPs: gate and up).
-    """
-
-    layer: int
-    incoming: tuple[nn.Linear, ...]
-    outgoing: nn.Linear
 
 
 class Mllm(ABC):
@@ -295,30 +284,3 @@ class Mllm(ABC):
             if id(module) in modules
             for leaf, parameter in module.named_parameters(recurse=False)
         }
-
-
-def feeding(layers: Sequence[Any], chosen: int | Sequence[int]) -> Sequence[Any]:
-    """The layers of a tower before the hidden state that config.json calls `vision_feature_layer`.
-
-    Raises:
-        UserError: there are several.
-    """
-    if not isinstance(chosen, int):
-        raise UserError(
-            f"config.json: vision_feature_layer = {list(chosen)}, but a projector that reads several tower layers is "
-            "not supported; use a model whose projector reads one"
-        )
-    return layers[: chosen if chosen >= 0 else len(layers) + 1 + chosen]
-
-
-def only_tunable(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> None:
-    """Freeze every parameter that is not tunable: no gradient, no optimiser state, not one bit changed."""
-    chosen = {id(parameter) for parameter in parameters.values()}
-    for parameter in model.parameters():
-        parameter.requires_grad_(id(parameter) in chosen)
-
-
-def set_compute(threads: int) -> None:
-    """Fix the thread count and flush denormals: equal inputs give equal bits only at an equal thread count."""
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)

@@ -18,7 +18,8 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
 
-from unsee.mllm.families.base import Frame, Mllm, feeding
+from unsee.mllm.families.base import Frame, Mllm
+from unsee.mllm.families.parts import feeding
 from unsee.mllm.families.tiles import Tiled
 
 

@@ -13,7 +13,8 @@ from transformers.models.pixtral.image_processing_pil_pixtral import (
     get_resize_output_image_size,
 )
 
-from unsee.mllm.families.base import Frame, Mllm, feeding
+from unsee.mllm.families.base import Frame, Mllm
+from unsee.mllm.families.parts import feeding
 
 
 class Mistral3(Mllm):

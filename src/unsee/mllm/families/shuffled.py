@@ -22,7 +22,8 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3I
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 from transformers.models.smolvlm.processing_smolvlm import get_image_prompt_string
 
-from unsee.mllm.families.base import Frame, feeding
+from unsee.mllm.families.base import Frame
+from unsee.mllm.families.parts import feeding
 from unsee.mllm.families.tiles import Tiled
 
 
