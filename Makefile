@@ -11,8 +11,9 @@ REVISION = $(shell git describe --always --dirty --abbrev=40 --exclude='*')
 demo: install
 	$(BIN)/unsee run --preset embedded --method vkd --out runs/demo
 
+# Two at a time, whole files each: what a file's tests share is made once.
 test: install
-	$(BIN)/pytest -m "not slow and not image"
+	$(BIN)/pytest -m "not slow and not image" --numprocesses 2 --dist loadfile
 
 # Kill-and-resume of every step, real photographs end to end, a small comparison, rebuilding the base model.
 test-slow: install

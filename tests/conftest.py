@@ -6,9 +6,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-os.environ.setdefault(
-    "OMP_WAIT_POLICY", "PASSIVE"
-)  # read with torch: two waiting threads would take a busy machine's time
+# Read when torch is imported: OpenMP's threads wait without taking a busy machine's time.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 import torch
