@@ -28,7 +28,11 @@ class Network:
         services = [f"{name}.{namespace}.svc" for kind, _, name in objects if kind == "Service"]
         self.objects, self.namespace, self.directory = objects, namespace, directory
         self.hosts = " ".join(["127.0.0.1", "localhost", *services, *hosts])
-        self.machine = subprocess.Popen(["unshare", "--net", "sh", "-c", "ip link set lo up && exec sleep 3600"])
+        self.machine = subprocess.Popen(
+            ["unshare", "--net", "sh", "-c", "ip link set lo up && echo ready && exec sleep 3600"],
+            stdout=subprocess.PIPE,
+        )
+        assert self.machine.stdout.readline() == b"ready\n"  # until then, it is in the network of this machine
         self.started: list[subprocess.Popen[bytes]] = []
         (directory / "root").mkdir()
 
