@@ -128,8 +128,8 @@ def assert_preflight_names(field, uri="s3://unsee/x"):
     [
         ("AWS_ACCESS_KEY_ID", "other", "AWS_ACCESS_KEY_ID"),
         ("AWS_SECRET_ACCESS_KEY", "other", "AWS_SECRET_ACCESS_KEY does not belong"),
-        ("AWS_ENDPOINT_URL", "http://127.0.0.1:1", "AWS_ENDPOINT_URL http://127.0.0.1:1 does not answer"),
-        ("AWS_ENDPOINT_URL", "nonsense", "AWS_ENDPOINT_URL 'nonsense' is no address"),
+        ("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1", "AWS_ENDPOINT_URL_S3 http://127.0.0.1:1 does not answer"),
+        ("AWS_ENDPOINT_URL_S3", "nonsense", "AWS_ENDPOINT_URL_S3 'nonsense' is no address"),
         ("AWS_REGION", "not a region", "AWS_REGION 'not a region' is wrong"),
     ],
 )
@@ -150,6 +150,7 @@ def test_preflight_names_missing_credentials(s3, monkeypatch):
 
 
 def test_preflight_tells_when_tls_is_spoken_to_a_server_without_it(s3, monkeypatch):
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
     monkeypatch.setenv("AWS_ENDPOINT_URL", os.environ["AWS_ENDPOINT_URL"].replace("http:", "https:"))
     assert_preflight_names("no TLS connection to AWS_ENDPOINT_URL")
 
@@ -175,7 +176,7 @@ def test_preflight_tells_when_a_certificate_is_not_trusted(s3, tmp_path, monkeyp
     context.load_cert_chain(certificate, key)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         threading.Thread(target=shake_hands, args=(listening, context), daemon=True).start()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://127.0.0.1:{listening.getsockname()[1]}")
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"https://127.0.0.1:{listening.getsockname()[1]}")
         assert_preflight_names("AWS_CA_BUNDLE")
 
 

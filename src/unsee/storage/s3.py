@@ -29,6 +29,8 @@ ATTEMPTS = 5
 SECONDS_WITHOUT_A_BYTE = 30
 CHUNK = 1 << 20
 DEFAULT_REGION = "us-east-1"
+ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+"""The first that is set is the one that counts."""
 TRANSFERS = TransferConfig(max_concurrency=CONNECTIONS)
 ABSENT = ("NoSuchKey", "404")
 # S3's error codes, and what to do about them. {code} and {message} are the server's words.
@@ -44,7 +46,7 @@ MENDS = {
     "IllegalLocationConstraintException": "AWS_REGION {region} is wrong ({message}); correct it",
     "PermanentRedirect": "bucket {bucket} is not in AWS_REGION {region}; correct the region",
     "301": "bucket {bucket} is not in AWS_REGION {region}; correct the region",
-    "400": "AWS_ENDPOINT_URL {endpoint} does not speak S3; if it expects TLS, write https://",
+    "400": "{variable} {endpoint} does not speak S3; if it expects TLS, write https://",
 }
 BROKEN_OFF = (
     exceptions.ReadTimeoutError,
@@ -69,7 +71,8 @@ class S3Store:
             read_timeout=SECONDS_WITHOUT_A_BYTE,
             retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
         )
-        self.endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
+        self.variable = next(filter(os.environ.get, ENDPOINTS), ENDPOINTS[-1])
+        self.endpoint = os.environ.get(self.variable) or "AWS"
         with self.told():
             # A session of its own: boto3's default one keeps the first credentials it found.
             try:
@@ -77,7 +80,7 @@ class S3Store:
             except exceptions.InvalidRegionError as error:
                 raise UserError(f"{self.uri}: AWS_REGION {self.region!r} is wrong ({error}); correct it") from error
             except ValueError as error:
-                raise UserError(f"{self.uri}: AWS_ENDPOINT_URL {self.endpoint!r} is no address ({error})") from error
+                raise UserError(f"{self.uri}: {self.variable} {self.endpoint!r} is no address ({error})") from error
 
     def sizes(self) -> dict[str, int]:
         with self.told():
@@ -168,7 +171,7 @@ class S3Store:
             mend = MENDS.get(code_of(error))
             if mend is None:
                 raise Failed(f"{self.uri}: {self.endpoint} kept failing ({error})") from error
-            told = {"bucket": self.bucket, "endpoint": self.endpoint, "region": self.region}
+            told = {"bucket": self.bucket, "variable": self.variable, "endpoint": self.endpoint, "region": self.region}
             raise UserError(f"{self.uri}: {mend.format(**told, message=error.response['Error']['Message'])}") from error
         except exceptions.NoCredentialsError as error:
             raise UserError(f"{self.uri}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from error
@@ -176,12 +179,12 @@ class S3Store:
             raise UserError(f"{self.uri}: {error}; set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from error
         except exceptions.SSLError as error:
             raise UserError(
-                f"{self.uri}: no TLS connection to AWS_ENDPOINT_URL {self.endpoint} ({error.kwargs['error']}); write "
+                f"{self.uri}: no TLS connection to {self.variable} {self.endpoint} ({error.kwargs['error']}); write "
                 "http:// if it speaks none, or name the CA of its certificate in AWS_CA_BUNDLE"
             ) from error
         except (exceptions.EndpointConnectionError, exceptions.ConnectTimeoutError) as error:
             raise UserError(
-                f"{self.uri}: AWS_ENDPOINT_URL {self.endpoint} does not answer; start the server or correct the address"
+                f"{self.uri}: {self.variable} {self.endpoint} does not answer; start the server or correct the address"
             ) from error
         except exceptions.BotoCoreError as error:
             reason = " ".join(str(error).split())
