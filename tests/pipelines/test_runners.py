@@ -31,10 +31,13 @@ def test_containers_need_a_tracking_server(monkeypatch, uri):
         runners.named("docker")()
 
 
-@pytest.fixture
-def step(tmp_path):
-    """The directory of a step that left a model and its metrics."""
-    step = tmp_path / "pipeline" / "unlearn"
+LOOPS = "for-loop-2-iteration-0/for-loop-4-iteration-1"
+
+
+@pytest.fixture(params=["", LOOPS])
+def step(request, tmp_path):
+    """The directory of a step, in loops or not, that left a model and its metrics."""
+    step = tmp_path / "pipeline" / request.param / "unlearn"
     with artifact.create(step / "model", "model", {}):
         (step / "model" / "weights").touch()
     (step / "metrics").touch()
@@ -51,6 +54,16 @@ def test_a_step_that_left_all_is_complete(step, tmp_path):
 def test_a_step_that_left_something_out_is_not(step, tmp_path, lost):
     (step / lost).unlink()
     assert not is_complete(tmp_path, "unlearn")
+
+
+def test_no_iteration_may_leave_something_out(step, tmp_path):
+    (tmp_path / "pipeline" / "for-loop-2-iteration-1" / "unlearn").mkdir(parents=True)
+    assert not is_complete(tmp_path, "unlearn")
+
+
+def test_an_artifact_of_the_step_s_name_is_no_step(step, tmp_path):
+    (step / "unlearn").mkdir()
+    assert is_complete(tmp_path, "unlearn")
 
 
 def test_a_step_that_never_started_is_not_complete(tmp_path):
