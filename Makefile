@@ -17,7 +17,7 @@ test: install
 
 # Kill-and-resume of every step, real photographs end to end, a small comparison, rebuilding the base model.
 test-slow: install
-	$(BIN)/pytest -m "slow and not figures"
+	$(BIN)/pytest -m "slow and not figures" --numprocesses 2 --dist loadfile
 
 # The reported figures, at three seeds with both forms of the mask.
 test-figures: install
