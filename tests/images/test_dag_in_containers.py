@@ -11,6 +11,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -49,6 +50,8 @@ class Place:
             stderr=subprocess.PIPE,
             text=True,
             env=environment(**self.servers),
+            # As a person starts it: what a shell runs in the background ignores interrupts.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
 
     def run(self, name: str, *settings: str, **options: str) -> tuple[int, str, str]:
