@@ -39,6 +39,8 @@ PORTS = (*SERVERS, "master", "volume", "filer", "admin")
 GRPC = 10_000
 FREE_FROM = range(12_000, 22_000)
 SECONDS_TO_START = 60.0
+SECONDS_TO_LET_GO = 3
+"""A server that has just ended may hold its ports for a moment, on a busy machine."""
 SECONDS_TO_STOP = 20.0
 ENVIRONMENT = "stack.env"
 
@@ -166,12 +168,14 @@ class Stack:
 
     def _require_free(self, server: str, ports: Mapping[str, int]) -> None:
         needed = [ports["mlflow"]] if server == "mlflow" else _ports_of_s3(ports)
-        for port in needed:
-            if not _is_free(port):
+        deadline = time.monotonic() + SECONDS_TO_LET_GO
+        while taken := [port for port in needed if not _is_free(port)]:
+            if time.monotonic() > deadline:
                 raise UserError(
-                    f"port {port} of {server} in {self.directory} is taken by another program; stop that program, or "
-                    "start a new stack with --dir"
+                    f"port {taken[0]} of {server} in {self.directory} is taken by another program; stop that program, "
+                    "or start a new stack with --dir"
                 )
+            time.sleep(0.1)
 
     def _start(self, server: Server) -> psutil.Process:
         """A process of its own session, which outlives this one."""
