@@ -9,10 +9,10 @@ from unsee.storage import artifact
 
 
 def drop_damaged(cache: Path) -> None:
-    """Forget cached results whose artifacts lost or changed a file: after a failure, the next run makes them anew."""
+    """Forget cached results that are none, or whose artifacts lost or changed a file: the next run makes them anew."""
     for entry in cache.glob("*.json"):
         outputs = json.loads(entry.read_text())
-        if not all(_whole(directory) for directory in _directories(outputs)):
+        if not outputs or not all(_whole(directory) for directory in _directories(outputs)):
             entry.unlink()
 
 

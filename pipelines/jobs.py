@@ -1,4 +1,4 @@
-"""What `unsee run`, `compare`, `sweep`, `frontier` and `search` ask for, checked, as jobs for the local engine."""
+"""What `unsee run`, `requests answer`, `compare`, `sweep`, `frontier` and `search` ask for, checked, as local jobs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,10 +10,12 @@ from unsee.code import code_digest, directory_digest
 from unsee.comparison import candidates
 from unsee.comparison.search import require_tuning_seeds
 from unsee.errors import UserError
+from unsee.sections import BenchmarkSettings, ImportSettings
 from unsee.settings import EMBEDDED, OWN_SECTIONS, TRIED, Settings, load_settings, method_entries, sets
 from unsee.storage import artifact
 from unsee.unlearning.method import names as method_names
 from unsee_pipelines.compare import comparison
+from unsee_pipelines.continual import continual
 from unsee_pipelines.local import Job
 from unsee_pipelines.unlearn import unlearning
 
@@ -48,25 +50,29 @@ class Request:
         )
 
     def arguments(self, settings: Settings) -> dict[str, Any]:
-        """The arguments that all DAGs have.
+        """The arguments of the DAGs that forget whom they are told to.
 
         Raises:
             UserError: damaged benchmark, or people who are not in it or cannot be forgotten.
         """
-        benchmark, digest = "", ""
-        if self.benchmark is None:
+        if self.benchmark is not None:
+            schema.ForgetRequest.resolve(schema.load(self.benchmark.resolve()), self.forget)
+        elif isinstance(settings.benchmark, BenchmarkSettings):
             schema.ForgetRequest.resolve(embedded.outline(settings.benchmark), self.forget)
-        else:
-            directory = self.benchmark.resolve()
-            schema.ForgetRequest.resolve(schema.load(directory), self.forget)
-            benchmark, digest = str(directory), artifact.read(directory, "benchmark", verify=False).digest
+        return {**self.common_arguments(settings), "forget": list(self.forget)}
+
+    def common_arguments(self, settings: Settings) -> dict[str, Any]:
+        """The arguments that all DAGs have. Raises UserError if the benchmark is incomplete."""
+        benchmark, digest = "", ""
+        if self.benchmark is not None:
+            benchmark = str(self.benchmark.resolve())
+            digest = artifact.read(self.benchmark, "benchmark", verify=False).digest
         return {
             "preset": self.preset,
             "overrides": list(self.assignments),
             "config": "" if self.config is None else self.config.read_text(encoding="utf-8"),
             "benchmark": benchmark,
             "benchmark_digest": digest,
-            "forget": list(self.forget),
             "code_digest": _identity(settings),
         }
 
@@ -81,6 +87,24 @@ def unlearn_job(request: Request, method: str, seed: int) -> Job:
         arguments=arguments,
         parameters=_parameters(arguments, settings),
         published={"report/summary": "report", "register/registration": "registration"},
+        reads=_reads(arguments, settings),
+    )
+
+
+def continual_job(request: Request, method: str, seed: int, **options: bool) -> Job:
+    """Unlearn what is asked for in the store that UNSEE_STORE names, as the run that KFP_RUN_ID names.
+
+    Args:
+        options: `reference` and `retry` of the DAG.
+    """
+    settings = request.settings(method, seed)
+    arguments = {**request.common_arguments(settings), "method": method, "seed": seed, **options}
+    return Job(
+        name="continual",
+        dag=continual,
+        arguments=arguments,
+        parameters=_parameters(arguments, settings),
+        published={"answer-requests*/answers": "answers"},
     )
 
 
@@ -113,6 +137,7 @@ def compare_job(
         },
         steps=2 + len(seeds) * (STEPS_OF_A_SEED + len(methods) * STEPS_OF_A_METHOD),
         published={"compare-report/comparison": "comparison"},
+        reads=_reads(arguments, settings),
     )
 
 
@@ -159,33 +184,39 @@ def _of_method(request: Request, method: str, seed: int) -> Settings:
     Raises:
         UserError: it has settings, here or in the request, that reach other methods or a reference, or one twice.
     """
-    name, *own = method.split()
-    given = [assignment.partition("=")[0] for assignment in own]
-    if twice := [setting for setting in dict.fromkeys(given) if given.count(setting) > 1]:
-        raise UserError(f"{method}: {twice[0]} is given {given.count(twice[0])} times; give it once")
-    for setting in (*request.entries.get(name, {}), *given):
-        if setting.partition(".")[0] not in (*OWN_SECTIONS, *TRIED):
-            raise UserError(
-                f"{method}: {setting} is the same for all methods of a comparison; vary a setting of "
-                f"{' or '.join(OWN_SECTIONS)}, or give it to all by --set"
-            )
-    return request.settings(name, seed, own)
+    candidate = candidates.Candidate.parse(method)
+    for setting in request.entries.get(candidate.method, {}):
+        if setting not in TRIED:
+            candidates.require_own(method, setting)
+    return request.settings(candidate.method, seed, method.split()[1:])
 
 
 def _identity(settings: Settings) -> str:
-    """What the cache must know besides settings and data: the code, and a base model that is not part of it."""
-    base = Path(settings.vanilla.base)
-    if settings.vanilla.base == EMBEDDED or not base.is_dir():
-        return code_digest()
-    return artifact.digest_of([code_digest(), directory_digest(base)])
+    """What the cache must know besides settings and data: the code, and directories that the settings name."""
+    directories = [directory_digest(directory) for directory in _named(settings)]
+    return artifact.digest_of([code_digest(), *directories]) if directories else code_digest()
+
+
+def _named(settings: Settings) -> list[Path]:
+    """The base model and the published benchmark where they are directories; the first step says what is missing."""
+    names = [settings.vanilla.base] if settings.vanilla.base != EMBEDDED else []
+    if isinstance(settings.benchmark, ImportSettings):
+        names.append(settings.benchmark.source)
+    return [Path(name) for name in names if Path(name).is_dir()]
+
+
+def _reads(arguments: dict[str, Any], settings: Settings) -> tuple[Path, ...]:
+    """Directories that steps read."""
+    benchmark = [Path(arguments["benchmark"])] if arguments["benchmark"] else []
+    return (*benchmark, *_named(settings))
 
 
 def _parameters(arguments: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """What pipeline runs are told apart by in MLflow."""
-    told = ("method", "seed", "forget", "benchmark_digest", "code_digest")
     source = arguments["benchmark"]
+    told = ("method", "seed", "forget", "benchmark_digest", "code_digest")
+    given = {**{name: arguments[name] for name in told if name in arguments}, "benchmark_source": source}
     return {
+        **{name: value for name, value in given.items() if value not in ("", [])},
         **settings.model_dump(exclude={"benchmark"} if source else None),
-        **{name: arguments[name] for name in told if name in arguments},
-        "benchmark_source": source,
     }

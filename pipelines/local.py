@@ -2,19 +2,18 @@
 
 import logging
 import os
-import resource
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import psutil
 from google.protobuf import json_format
 from kfp import local
 from kfp.dsl.graph_component import GraphComponent
@@ -27,20 +26,26 @@ from unsee.explain import USER
 from unsee.progress import TERMINAL
 from unsee.steps.component import STOPPED
 from unsee.storage import artifact
+from unsee.storage.store import FileStore, open_store
+from unsee.storage.transfer import STORE, preflight
 from unsee.tracking.mlflow import finish_parent, start_parent
+from unsee.training import CHECKPOINTS
 from unsee_pipelines.cache import drop_damaged
+from unsee_pipelines.outputs import is_complete
+from unsee_pipelines.runners import Processes, Runner
 from unsee_pipelines.transcript import Transcript, everything_into
 
 RESULTS = (
     "summary.json",
     "registration.json",
+    "answers.json",
+    "answers.html",
     "comparison.json",
     "comparison.csv",
     "search.json",
     "chosen.yaml",
     *PAGES.values(),
 )
-SECONDS_TO_STOP = 30.0
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +55,8 @@ class Job:
     """A DAG with its arguments, as `unsee` runs it.
 
     parameters: what its runs are told apart by in MLflow. published: which artifacts a person wants in the output
-    directory: their kind by the end of their path. steps: how many will run, where the DAG has loops.
+    directory, if the run makes them: their kind by the end of their path. steps: how many will run, where the DAG has
+    loops. reads: directories that steps read and that are not the run's own.
     """
 
     name: str
@@ -59,13 +65,14 @@ class Job:
     parameters: Mapping[str, Any]
     published: Mapping[str, str]
     steps: int | None = None
+    reads: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What a finished run left: results in `out`, the MLflow run, and the seconds of each step (0: cached).
 
-    peak_memory: bytes that the largest process of a step held.
+    peak_memory: bytes that the largest step held, None if nobody knows.
     """
 
     out: Path
@@ -73,7 +80,7 @@ class Outcome:
     mlflow_run: str
     seconds: dict[str, float]
     cached: frozenset[str]
-    peak_memory: int
+    peak_memory: int | None
 
 
 class StepError(Exception):
@@ -95,8 +102,13 @@ class Workplace:
         return self.shared / "cache"
 
     @property
-    def checkpoints(self) -> Path:
-        return self.shared / "checkpoints"
+    def checkpoints(self) -> str:
+        return os.environ.get(CHECKPOINTS) or (self.shared / "checkpoints").as_uri()
+
+    def writes(self) -> list[Path]:
+        """Where steps write beside their artifacts, if that is on this machine."""
+        store = open_store(self.checkpoints)
+        return [store.directory] if isinstance(store, FileStore) else []
 
     @property
     def log(self) -> Path:
@@ -107,28 +119,45 @@ class Workplace:
         return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.out.parent / 'mlflow.db'}"
 
     def new_root(self) -> Path:
-        """A directory for the artifacts of one run."""
-        return self.shared / "artifacts" / time.strftime(f"%Y%m%d-%H%M%S-{os.getpid()}")
+        """Make a directory for the artifacts of one run."""
+        root = self.shared / "artifacts" / time.strftime(f"%Y%m%d-%H%M%S-{os.getpid()}")
+        root.mkdir(parents=True)
+        return root
 
 
-def run(job: Job, out: Path) -> Outcome:
+def run(
+    job: Job, out: Path, runner: Callable[[], Runner] = Processes, servers: Mapping[str, str] | None = None
+) -> Outcome:
     """Run the DAG and leave its published files and log.txt in `out`.
 
+    Args:
+        runner: where its steps run, made once the servers are known.
+        servers: environment variables that name other servers than the environment does: `Stack.environment`.
+
     Raises:
-        UserError: something the user can mend, told by a step.
+        UserError: something the user can mend, told by a step, or a store that cannot be used.
         StepError: a step failed for another reason.
     """
-    place = Workplace(out.resolve())
-    _make_room(place)
-    with _environment(MLFLOW_TRACKING_URI=place.tracking_uri, UNSEE_CHECKPOINTS=str(place.checkpoints), **_terminal()):
-        return _tracked_run(job, place)
+    with _environment(**servers or {}):
+        place, chosen = Workplace(out.resolve()), runner()
+        for root in filter(None, map(os.environ.get, (STORE, CHECKPOINTS))):
+            preflight(root)
+        _make_room(place)
+        ours = {"MLFLOW_TRACKING_URI": place.tracking_uri, CHECKPOINTS: place.checkpoints}
+        with _environment(**ours, **_terminal()):
+            return _tracked_run(_identified(job, chosen), place, chosen)
+
+
+def _identified(job: Job, runner: Runner) -> Job:
+    digest = {"code_digest": runner.code_digest(job.arguments["code_digest"])}
+    return replace(job, arguments={**job.arguments, **digest}, parameters={**job.parameters, **digest})
 
 
 def _make_room(place: Workplace) -> None:
     """Create the directories, and remove an earlier run's results: what is there after a failure must not look new."""
     if place.out.exists() and not place.out.is_dir():
         raise UserError(f"--out {place.out} is a file; give a directory")
-    for directory in (place.out, place.cache, place.checkpoints):
+    for directory in (place.out, place.cache):
         directory.mkdir(parents=True, exist_ok=True)
     for name in RESULTS:
         (place.out / name).unlink(missing_ok=True)
@@ -152,49 +181,44 @@ def _environment(**variables: str) -> Iterator[None]:
         os.environ.update(before)
 
 
-def _tracked_run(job: Job, place: Workplace) -> Outcome:
+def _tracked_run(job: Job, place: Workplace, runner: Runner) -> Outcome:
     root, spec = place.new_root(), job.dag.pipeline_spec
     with place.log.open("w", buffering=1) as log:
         names = _step_names(spec)
-        transcript = Transcript(names, log, sys.stdout, _stop_others, job.steps or len(names))
-        with everything_into(transcript), _stoppable():
+        left_all = partial(is_complete, root)
+        transcript = Transcript(names, log, sys.stdout, runner.skip, job.steps or len(names), left_all)
+        with everything_into(transcript), _stoppable(runner):
             mlflow_run = start_parent(f"{job.name} {place.out.name}", job.parameters)
             os.environ["MLFLOW_RUN_ID"] = mlflow_run
             try:
-                _execute(spec, job.arguments, root, place, transcript)
+                of_kfp = runner.of_kfp(root, place.writes(), job.reads)
+                _execute(spec, job.arguments, root, place, transcript, of_kfp)
                 _publish(job.published, root, place.out)
             except BaseException:
                 _close_failed(mlflow_run)
                 raise
-    cached, peak = frozenset(transcript.cached), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    bytes_each = 1 if sys.platform == "darwin" else 1024
-    return Outcome(place.out, place.tracking_uri, mlflow_run, transcript.seconds, cached, peak * bytes_each)
+            finish_parent(mlflow_run, succeeded=True)
+    cached, peak = frozenset(transcript.cached), runner.peak_memory()
+    return Outcome(place.out, place.tracking_uri, mlflow_run, transcript.seconds, cached, peak)
 
 
 @contextmanager
-def _stoppable() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the step that runs, then raise SystemExit here; what nohup ignores stays ignored."""
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    previous = {number: signal.getsignal(number) for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
+def _stoppable(runner: Runner) -> Iterator[None]:
+    """The runner's signals end the step that runs, then raise SystemExit here; what nohup ignores stays ignored."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        runner.stop()
+        raise SystemExit(128 + number)
+
+    found = {number: signal.getsignal(number) for number in runner.signals}
+    previous = {number: handler for number, handler in found.items() if handler != signal.SIG_IGN}
     for number in previous:
-        signal.signal(number, _stop)
+        signal.signal(number, stop)
     try:
         yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def _stop(number: int, _frame: FrameType | None) -> None:
-    processes = psutil.Process().children(recursive=True)
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            process.terminate()
-    _, alive = psutil.wait_procs(processes, timeout=SECONDS_TO_STOP)
-    for process in alive:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    raise SystemExit(128 + number)
 
 
 def _close_failed(mlflow_run: str) -> None:
@@ -203,10 +227,6 @@ def _close_failed(mlflow_run: str) -> None:
         finish_parent(mlflow_run, succeeded=False)
     except Exception:
         logger.exception("MLflow run %s could not be closed", mlflow_run)
-
-
-def _stop_others(step: str) -> None:
-    os.environ[STOPPED] = step
 
 
 def _step_names(spec: PipelineSpec) -> dict[str, str]:
@@ -221,58 +241,65 @@ def _step_names(spec: PipelineSpec) -> dict[str, str]:
 
 
 def _execute(
-    spec: PipelineSpec, arguments: Mapping[str, Any], root: Path, place: Workplace, transcript: Transcript
+    spec: PipelineSpec,
+    arguments: Mapping[str, Any],
+    root: Path,
+    place: Workplace,
+    transcript: Transcript,
+    of_kfp: local.SubprocessRunner | local.DockerRunner,
 ) -> None:
-    local.init(
-        local.SubprocessRunner(use_venv=False),
-        pipeline_root=str(root),
-        enable_caching=True,
-        cache_root=str(place.cache),
-    )
+    local.init(of_kfp, pipeline_root=str(root), enable_caching=True, cache_root=str(place.cache))
+    error = None
     try:
         run_local_pipeline(_for_local_engine(spec), dict(arguments))
-    except RuntimeError as error:
+    except Exception as caught:  # of several kinds where a step left no outputs
+        error = caught
+    if error is not None or transcript.failed_step is not None:
         drop_damaged(place.cache)
-        raise _reason(transcript, place.log) from error
+        raise _reason(transcript, place.log, error) from error
 
 
 def _for_local_engine(spec: PipelineSpec) -> PipelineSpec:
     """A copy without retries: on one machine, nothing that makes a step fail passes by waiting for it.
 
     KFP's local engine takes every input of a loop whose name ends in -loop-item for the loop's own item, that of a
-    loop around it too: items get names of another kind.
+    loop around it too: items get names of another kind. And in conditions it finds a step's output only by a name that
+    tells step and output apart.
     """
     renamed = json_format.MessageToJson(spec).replace("-loop-item", "-item")
     copy = json_format.Parse(renamed, PipelineSpec())
-    for component in copy.components.values():
-        for task in component.dag.tasks.values():
+    for dag in (copy.root.dag, *(component.dag for component in copy.components.values())):
+        for task in dag.tasks.values():
             task.ClearField("retry_policy")
-    for task in copy.root.dag.tasks.values():
-        task.ClearField("retry_policy")
+            for name, parameter in task.inputs.parameters.items():
+                if made := parameter.task_output_parameter.producer_task:
+                    found = f"pipelinechannel--{made}--{parameter.task_output_parameter.output_parameter_key}"
+                    policy = task.trigger_policy
+                    policy.condition = policy.condition.replace(f"['{name}']", f"['{found}']")
     return copy
 
 
-def _reason(transcript: Transcript, log: Path) -> Exception:
+def _reason(transcript: Transcript, log: Path, error: Exception | None) -> Exception:
     """The exception that tells why the pipeline failed, with the step's traceback as a note."""
     failure = transcript.failure
     if failure is None and transcript.failed_step is None:
-        return StepError(f"KFP's local engine stopped although no step failed (details in {log})")
+        return StepError(f"KFP's local engine stopped although no step failed: {error} (details in {log})")
     if failure is None:
         return StepError(f"step {transcript.failed_step} ended with {transcript.last_words!r} (details in {log})")
     sentence = failure.explanation.sentence
     if failure.explanation.code == USER:
-        error: Exception = UserError(sentence)
+        reason: Exception = UserError(sentence)
     else:
-        error = StepError(f"step {failure.step} failed: {sentence} (details in {log})")
-    error.add_note(failure.traceback)
-    return error
+        reason = StepError(f"step {failure.step} failed: {sentence} (details in {log})")
+    reason.add_note(failure.traceback)
+    return reason
 
 
 def _publish(published: Mapping[str, str], root: Path, out: Path) -> None:
     """Copy what a person wants into `out`, each file whole or not at all."""
     for end, kind in published.items():
-        (directory,) = root.glob(f"*/{end}")
-        for name in artifact.read(directory, kind).files:
-            temporary = out / f".{name}.{os.getpid()}"
-            shutil.copyfile(directory / name, temporary)
-            temporary.replace(out / name)
+        for directory in root.glob(f"*/{end}"):
+            for name in artifact.read(directory, kind).files:
+                temporary = out / f".{name}.{os.getpid()}"
+                shutil.copyfile(directory / name, temporary)
+                temporary.replace(out / name)

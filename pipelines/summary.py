@@ -97,7 +97,8 @@ def _times(outcome: Outcome, timing: Mapping[str, float]) -> list[str]:
 
 
 def _total(outcome: Outcome) -> str:
-    return f"{sum(outcome.seconds.values()):.1f} s, at most {outcome.peak_memory / 1e9:.1f} GB of memory"
+    total = f"{sum(outcome.seconds.values()):.1f} s"
+    return total if outcome.peak_memory is None else f"{total}, at most {outcome.peak_memory / 1e9:.1f} GB of memory"
 
 
 def _places(outcome: Outcome) -> list[str]:

@@ -24,7 +24,8 @@ class Transcript(io.TextIOBase):
     """A stand-in for standard output that logs every line and tells the terminal the ones that matter.
 
     `names` gives the steps' names by their task names, `log` takes everything, `terminal` takes the readable lines,
-    `on_failure` hears the name of the first step that fails, `steps` is how many will run. After the run, `seconds`
+    `on_failure` hears the name of the first step that fails, `steps` is how many will run, `left_all` tells whether a
+    task that is said to have succeeded left its outputs; without them it failed. After the run, `seconds`
     holds how long each step took (0 when served from the cache; the sum where it runs in a loop), in order; after a
     failure, `failure` what the step told about it, if it could, and `last_words` its last line.
     """
@@ -34,6 +35,7 @@ class Transcript(io.TextIOBase):
     terminal: TextIO
     on_failure: Callable[[str], None]
     steps: int
+    left_all: Callable[[str], bool]
     seconds: dict[str, float] = field(default_factory=dict)
     cached: set[str] = field(default_factory=set)
     failure: Failure | None = None
@@ -65,7 +67,7 @@ class Transcript(io.TextIOBase):
         elif match := STARTED.search(line):
             self._start(self.names[match[1]])
         elif match := FINISHED.search(line):
-            self._finish(self.names[match[1]], succeeded=match[2] == "SUCCESS")
+            self._finish(match[1], succeeded=match[2] == "SUCCESS")
         elif match := CACHED.search(line):
             self._serve(self.names[match[1]])
         elif line and self.failed_step is None:
@@ -76,7 +78,10 @@ class Transcript(io.TextIOBase):
         self._number += 1
         self._say(f"{self._place} {step} …")
 
-    def _finish(self, step: str, succeeded: bool) -> None:
+    def _finish(self, task: str, succeeded: bool) -> None:
+        step = self.names[task]
+        if succeeded and not self.left_all(task):
+            succeeded, self.last_words = False, f"{self.last_words} (without its outputs)"
         seconds = time.monotonic() - self._started
         self.seconds[step] = self.seconds.get(step, 0.0) + seconds
         self._say(f"{self._place} {step} {'done' if succeeded else 'FAILED'}, {seconds:.1f} s")

@@ -1,6 +1,13 @@
-"""Shared parts: one small generated benchmark and freshly initialised models of the real classes."""
+"""Shared parts: one small generated benchmark, freshly initialised models of the real classes, a real S3 server."""
 
+import datetime
+import os
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
+
+# Read when torch is imported: OpenMP's threads wait without taking a busy machine's time.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 import torch
@@ -12,7 +19,10 @@ from unsee.benchmark.schema import Benchmark, ForgetRequest
 from unsee.mllm.base_model import MAKE
 from unsee.mllm.families import Llava, Mllm, set_compute
 from unsee.mllm.rows import ImageBank
-from unsee.settings import BenchmarkSettings, PruneSettings
+from unsee.requests import inbox
+from unsee.requests.inbox import DeletionRequest
+from unsee.sections import BenchmarkSettings, PruneSettings
+from unsee.stack import Stack
 from unsee.tracking import NoTracker
 from unsee.training import Checkpoints
 from unsee.unlearning.method import Work
@@ -120,3 +130,39 @@ def make(make_work):
         return Unlearning.of(make_work(llava, method, **changes), checkpoints or Checkpoints(), NoTracker())
 
     return of
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """SeaweedFS, by the environment that reaches it."""
+    stack = Stack(tmp_path_factory.mktemp("stack"))
+    stack.up(["s3"])
+    yield stack.environment()
+    stack.down()
+
+
+@pytest.fixture
+def s3(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty prefix of a real bucket."""
+    for name, value in s3_server.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://unsee/{uuid.uuid4().hex}"
+
+
+@pytest.fixture(params=["file", "s3"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty place in each kind of store."""
+    return request.getfixturevalue("s3") if request.param == "s3" else (tmp_path / "store").as_uri()
+
+
+@pytest.fixture
+def ask():
+    """ask(root, id, *entities): put a request into the inbox."""
+
+    def put(root: str, request_id: str, *entities: str) -> DeletionRequest:
+        when = datetime.datetime(2026, 11, 1, tzinfo=datetime.UTC)
+        request = DeletionRequest(request_id=request_id, entities=entities or ("P001",), received_at=when)
+        inbox.add(root, request)
+        return request
+
+    return put

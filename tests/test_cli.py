@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import published_rows
 import pytest
 
 from unsee import cli
@@ -32,7 +33,7 @@ finally:
 def test_help_lists_the_commands_without_importing_anything_heavy():
     shown = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True).stdout
     commands = ("run", "compare", "sweep", "frontier", "search", "table1", "bench", "costs")
-    commands += ("benchmark", "model", "base", "pipeline")
+    commands += ("benchmark", "model", "base", "pipeline", "stack")
     assert all(command in shown for command in commands)
     assert shown.splitlines()[-1] == "[]"
 
@@ -109,6 +110,37 @@ def test_an_unknown_layout_is_refused(tmp_path, capsys, monkeypatch):
     assert "folder" in err
 
 
+def test_a_published_benchmark_is_imported_with_the_forget_set_asked_for(tmp_path, capsys, monkeypatch):
+    source, out = published_rows.write(tmp_path / "hub", published_rows.mllmu()), str(tmp_path / "out")
+    arguments = ("benchmark", "import", "mllmu", source, "--out", out, "--forget-percent", "10")
+    code, counts, _ = unsee(capsys, monkeypatch, *arguments)
+    assert code == 0
+    assert "3  forget people" in counts
+    assert schema.ForgetRequest.resolve(schema.load(tmp_path / "out"), []).forget == ("000", "002", "004")
+
+
+@pytest.mark.parametrize(
+    ("layout", "percent", "named"),
+    [
+        ("clear", "15", "--forget-percent 15: clear has 1, 5, 10; choose one of them"),
+        ("mllmu", "1", "--forget-percent 1: mllmu has 5, 10, 15; choose one of them"),
+        ("folder", "5", "--forget-percent chooses a forget set of mllmu or clear; in a folder, split says who"),
+    ],
+)
+def test_a_forget_set_that_is_not_there_is_refused(layout, percent, named, tmp_path, capsys, monkeypatch):
+    arguments = ("benchmark", "import", layout, "src", "--out", str(tmp_path / "out"), "--forget-percent", percent)
+    code, _, err = unsee(capsys, monkeypatch, *arguments)
+    assert (code, err) == (2, f"unsee: {named}\n")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_preset_of_a_published_benchmark_draws_none(tmp_path, capsys, monkeypatch):
+    arguments = ("benchmark", "generate", "--preset", "llava-1.5-7b-clear", "--out", str(tmp_path / "out"))
+    code, _, err = unsee(capsys, monkeypatch, *arguments)
+    assert code == 2
+    assert "preset llava-1.5-7b-clear has a published benchmark, which cannot be generated; take embedded" in err
+
+
 def test_a_benchmark_is_drawn_in_the_shape_asked_for(tmp_path, capsys, monkeypatch):
     code, _, _ = unsee(capsys, monkeypatch, "benchmark", "generate", "--shape", "clear", "--out", str(tmp_path / "out"))
     assert code == 0
@@ -118,5 +150,5 @@ def test_a_benchmark_is_drawn_in_the_shape_asked_for(tmp_path, capsys, monkeypat
 def test_pipeline_compile_writes_the_yaml(tmp_path, capsys, monkeypatch):
     code, out, _ = unsee(capsys, monkeypatch, "pipeline", "compile", "--out", str(tmp_path))
     assert code == 0
-    assert out.splitlines() == [str(tmp_path / "unlearn.yaml"), str(tmp_path / "compare.yaml")]
+    assert out.splitlines() == [str(tmp_path / f"{name}.yaml") for name in ("unlearn", "compare", "sweep", "continual")]
     assert (tmp_path / "unlearn.yaml").exists()

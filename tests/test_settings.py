@@ -6,8 +6,11 @@ import pytest
 import yaml
 
 from unsee.errors import UserError
-from unsee.settings import UnlearnSettings, load_settings, method_entries
+from unsee.sections import UnlearnSettings
+from unsee.settings import load_settings, method_entries
 from unsee.unlearning.method import find, names
+
+PUBLISHED = [f"{model}-{benchmark}" for model in ("llava-1.5-7b", "qwen2-vl-7b") for benchmark in ("mllmu", "clear")]
 
 
 def test_the_preset_gives_every_section_its_seed_and_threads():
@@ -113,6 +116,44 @@ def test_what_a_method_could_only_fail_on_later_is_told(method, assignment, word
     with pytest.raises(UserError) as error:
         load_settings("embedded", method=method, assignments=[assignment])
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize("preset", PUBLISHED)
+def test_a_published_benchmark_s_preset_knows_every_method_and_only_its_benchmark_s_forget_sets(preset):
+    """All but the one that takes the gradients of all weights (docs/decisions.md)."""
+    for method in {*names(), *method_entries(preset)}:
+        assert load_settings(preset, method=method).preset == preset
+    assert method_entries(preset).keys() == method_entries("embedded").keys() - {"vkd_resist"}
+    here, elsewhere = (15, 1) if preset.endswith("mllmu") else (1, 15)
+    assert load_settings(preset, assignments=[f"benchmark.forget_percent={here}"]).benchmark.forget_percent == here
+    with pytest.raises(UserError, match=f"has no forget set of {elsewhere} %; choose one of"):
+        load_settings(preset, assignments=[f"benchmark.forget_percent={elsewhere}"])
+
+
+def test_a_preset_that_extends_another_has_its_values_but_for_those_it_gives():
+    first, second = (load_settings(f"{model}-mllmu") for model in ("llava-1.5-7b", "qwen2-vl-7b"))
+    assert (first.unlearn.layers, second.unlearn.layers) == (12, 16)
+    assert second.vanilla == first.vanilla.model_copy(update={"base": "Qwen/Qwen2-VL-7B-Instruct"})
+    assert second.unlearn == first.unlearn.model_copy(update={"layers": 16})
+    clear = load_settings("qwen2-vl-7b-clear")
+    assert clear.vanilla == load_settings("llava-1.5-7b-clear").vanilla.model_copy(update={"base": second.vanilla.base})
+
+
+@pytest.mark.parametrize(
+    ("assignment", "told"),
+    [
+        ("vanilla.rank=0", "vanilla.rank = 0: Input should be greater than 0"),
+        ("vanilla.dropout=1", "vanilla.dropout = 1: Input should be less than 1"),
+        ("vanilla.warmup_epochs=7", "warmup_epochs = 7 leaves none of 7 epochs; give fewer"),
+        ("vanilla.steps=3", "vanilla.steps = 3: Extra inputs are not permitted"),
+        ("benchmark.retain=3", "benchmark.retain = 3: Extra inputs are not permitted"),
+        ("benchmark=3", "benchmark = 3: Input should be a valid dictionary"),
+    ],
+)
+def test_a_bad_value_of_a_section_of_two_forms_is_told_by_its_name_alone(assignment, told):
+    with pytest.raises(UserError) as error:
+        load_settings("llava-1.5-7b-clear", assignments=[assignment])
+    assert told in str(error.value)
 
 
 def test_all_bad_values_are_told_at_once():

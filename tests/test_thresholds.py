@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unsee.settings import ThresholdSettings
+from unsee.sections import ThresholdSettings
 from unsee.thresholds import select
 
 RATIOS = {"a": torch.tensor([[0.0, 0.5], [1.0, 2.0]]), "b": torch.tensor([3.0, torch.inf, 0.0, 0.25])}

@@ -15,6 +15,7 @@ from torch import nn
 
 import unsee
 from unsee.errors import TrainingFailure, UserError
+from unsee.storage.store import FileStore
 from unsee.tracking import NoTracker
 from unsee.training import CHECKPOINTS, Checkpoints, Optimisation, Training, clip
 
@@ -62,7 +63,7 @@ def train_through_interruptions(stops: set[int], file: Path) -> tuple[Regression
     while True:
         work = Regression(stops)
         try:
-            return work, work.train(Checkpoints(file, seconds=-1))
+            return work, work.train(Checkpoints(FileStore(file.parent), file.name, seconds=-1))
         except Interrupted:
             continue
 
@@ -79,7 +80,7 @@ def test_a_training_interrupted_at_any_steps_ends_in_the_same_bits(stops):
 
 
 def test_a_resumed_training_does_not_repeat_what_was_saved(tmp_path):
-    checkpoints = Checkpoints(tmp_path / "saved.safetensors", seconds=-1)
+    checkpoints = Checkpoints(FileStore(tmp_path), "saved.safetensors", seconds=-1)
     with pytest.raises(Interrupted):
         Regression({7}).train(checkpoints)
     seen = []
@@ -189,7 +190,7 @@ def test_the_curve_is_told_as_it_grows_up_to_where_a_training_fails():
 
 
 def test_a_resumed_training_tells_the_whole_curve_once(tmp_path):
-    checkpoints = Checkpoints(tmp_path / "saved.safetensors", seconds=-1)
+    checkpoints = Checkpoints(FileStore(tmp_path), "saved.safetensors", seconds=-1)
     with pytest.raises(Interrupted):
         Regression({5}).train(checkpoints)
     recorder = Recorder()
@@ -199,7 +200,7 @@ def test_a_resumed_training_tells_the_whole_curve_once(tmp_path):
 
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path):
-    checkpoints = Checkpoints(tmp_path / "saved.safetensors", seconds=-1)
+    checkpoints = Checkpoints(FileStore(tmp_path), "saved.safetensors", seconds=-1)
     Regression().train(checkpoints)
     other = Regression()
     other.parameters = {"renamed": other.parameters["w"], "b": other.parameters["b"]}
@@ -209,22 +210,27 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
 
 def test_checkpoints_lie_where_the_environment_says_keyed_by_their_inputs(tmp_path, monkeypatch):
     monkeypatch.delenv(CHECKPOINTS, raising=False)
-    assert Checkpoints.of("a").file is None
-    monkeypatch.setenv(CHECKPOINTS, str(tmp_path))
+    assert Checkpoints.of("a").store is None
+    monkeypatch.setenv(CHECKPOINTS, tmp_path.as_uri())
     one, same, other = (
         Checkpoints.of("a", {"rate": 1}),
         Checkpoints.of("a", {"rate": 1}),
         Checkpoints.of("a", {"rate": 2}),
     )
-    assert one == same
-    assert one.file.parent == tmp_path
-    assert one.file != other.file
+    assert one.address == same.address != other.address
+    assert one.address.startswith(f"{tmp_path.as_uri()}/")
+
+
+def test_checkpoints_at_what_is_no_address_are_refused(monkeypatch):
+    monkeypatch.setenv(CHECKPOINTS, "/tmp/checkpoints")
+    with pytest.raises(UserError, match="'/tmp/checkpoints' is no address of a store"):
+        Checkpoints.of("a")
 
 
 def test_a_checkpoint_of_other_code_is_not_gone_on_from(tmp_path, monkeypatch):
     package = tmp_path / "unsee"
     shutil.copytree(Path(unsee.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    monkeypatch.setenv(CHECKPOINTS, str(tmp_path / "checkpoints"))
+    monkeypatch.setenv(CHECKPOINTS, (tmp_path / "checkpoints").as_uri())
     monkeypatch.setenv("UNSEE_CHECKPOINT_SECONDS", "-1")
     monkeypatch.setattr(unsee, "__file__", str(package / "__init__.py"))
     Regression().train(Checkpoints.of("fitting"))
@@ -235,21 +241,21 @@ def test_a_checkpoint_of_other_code_is_not_gone_on_from(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("size", [0, 5, 100, -1])
 def test_a_truncated_checkpoint_is_said_and_replaced(tmp_path, capsys, size):
-    checkpoints = Checkpoints(tmp_path / "saved.safetensors", seconds=-1)
+    checkpoints = Checkpoints(FileStore(tmp_path), "saved.safetensors", seconds=-1)
     undisturbed = Regression()
     curve = undisturbed.train(checkpoints)
-    whole = checkpoints.file.read_bytes()
-    checkpoints.file.write_bytes(whole[:size])
+    whole = checkpoints.store.read(checkpoints.name)
+    checkpoints.store.write(checkpoints.name, whole[:size])
     resumed = Regression()
     assert resumed.train(checkpoints) == curve
     assert resumed.bits == undisturbed.bits
-    assert f"checkpoint {checkpoints.file} is damaged" in capsys.readouterr().out
+    assert f"checkpoint {checkpoints.address} is damaged" in capsys.readouterr().out
     assert checkpoints.load() is not None
 
 
 def save_often(file: Path) -> None:
     for number in range(100):
-        Checkpoints(file).save({"a": torch.full((1000,), number)}, {"curve": [number]})
+        Checkpoints(FileStore(file.parent), file.name).save({"a": torch.full((1000,), number)}, {"curve": [number]})
 
 
 def test_two_processes_may_save_to_one_checkpoint(tmp_path):
@@ -260,14 +266,14 @@ def test_two_processes_may_save_to_one_checkpoint(tmp_path):
     for writer in writers:
         writer.join()
     assert [writer.exitcode for writer in writers] == [0, 0]
-    tensors, state = Checkpoints(file).load()
+    tensors, state = Checkpoints(FileStore(file.parent), file.name).load()
     assert tensors["a"].tolist() == [99] * 1000
     assert state == {"curve": [99]}
     assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_cleared_checkpoint_is_gone(tmp_path):
-    checkpoints = Checkpoints(tmp_path / "deep" / "saved.safetensors")
+    checkpoints = Checkpoints(FileStore(tmp_path / "deep"), "saved.safetensors")
     checkpoints.save({"a": torch.ones(2)}, {"curve": []})
     tensors, state = checkpoints.load()
     assert torch.equal(tensors["a"], torch.ones(2))

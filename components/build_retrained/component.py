@@ -27,11 +27,11 @@ def build_retrained(
         model: The retrained model, a Hugging Face folder with history.json.
         metrics: How the training ended.
     """
-    from unsee.settings import FinetuneSettings
+    from unsee.sections import FINETUNING
     from unsee.steps import build_retrained
     from unsee.steps.component import paths, running
 
-    section = FinetuneSettings.model_validate_json(settings)
+    section = FINETUNING.validate_json(settings)
     inputs = paths(benchmark=benchmark, out=model)
     with running(f"build-retrained{label}", metrics) as step:
         step.show(build_retrained.run(section, **inputs, forget=forget, tracker=step.tracker))

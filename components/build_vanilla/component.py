@@ -25,10 +25,10 @@ def build_vanilla(
         model: The vanilla model, a Hugging Face folder with history.json.
         metrics: How the training ended.
     """
-    from unsee.settings import FinetuneSettings
+    from unsee.sections import FINETUNING
     from unsee.steps import build_vanilla
     from unsee.steps.component import paths, running
 
-    section = FinetuneSettings.model_validate_json(settings)
+    section = FINETUNING.validate_json(settings)
     with running(f"build-vanilla{label}", metrics) as step:
         step.show(build_vanilla.run(section, **paths(benchmark=benchmark, out=model), tracker=step.tracker))

@@ -29,7 +29,7 @@ def collect_statistics(
         statistics: importance.safetensors, fisher.safetensors and statistics.json; thresholds come later.
         metrics: A summary of the statistics.
     """
-    from unsee.settings import StatisticsSettings
+    from unsee.sections import StatisticsSettings
     from unsee.steps import collect_statistics
     from unsee.steps.component import paths, running
 

@@ -37,7 +37,7 @@ def evaluate(
     """
     from pathlib import Path
 
-    from unsee.settings import EvaluationSettings
+    from unsee.sections import EvaluationSettings
     from unsee.steps import evaluate
     from unsee.steps.component import paths, running
 

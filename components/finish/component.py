@@ -7,14 +7,22 @@ from unsee_components import IMAGE
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def finish(
     status: PipelineTaskFinalStatus,
+    requests: bool = False,
 ):
-    """Close the MLflow parent run as the pipeline ended: FINISHED only when every step succeeded.
+    """Close the MLflow run of the pipeline run as that ended, unless KFP's plugin does, and say what it ran in.
 
     Args:
         status: How the pipeline ended, filled in by KFP.
+        requests: Whether the run may have claimed deletion requests: those that it did not answer are open again.
     """
-    from unsee.tracking.mlflow import finish_parent, parent_run_id
+    from unsee.image import log_image
+    from unsee.requests import turn
+    from unsee.storage.transfer import store_root
+    from unsee.tracking.mlflow import finish_tagged_parent
 
-    run_id = parent_run_id()
-    if run_id is not None:
-        finish_parent(run_id, succeeded=status.state == "SUCCEEDED")
+    try:
+        if requests:
+            turn.end(store_root(), turn.this_run())
+        log_image()
+    finally:
+        finish_tagged_parent(succeeded=status.state == "SUCCEEDED")

@@ -14,11 +14,11 @@ def prepare_benchmark(
     metrics: Output[Metrics],
     label: str = "",
 ):
-    """Take over a given benchmark, or generate the embedded one.
+    """Take over a given benchmark, import a published one, or generate the embedded one.
 
     Args:
         settings: JSON of the `benchmark` settings; empty when a source is given.
-        source: Benchmark directory to take over; empty: generate one.
+        source: Benchmark to take over, a directory or an address (s3://…); empty: what the settings say.
         source_digest: Digest of the source's manifest: part of the cache key, not read.
         code_digest: Identity of code and library versions: part of the cache key, not read.
         label: End of the name of its MLflow run, by which a comparison tells steps apart; empty: none.
@@ -27,12 +27,10 @@ def prepare_benchmark(
         benchmark: The benchmark directory: questions.parquet, images/ and manifest.json.
         metrics: Counts of people, images and questions.
     """
-    from pathlib import Path
-
-    from unsee.settings import BenchmarkSettings
+    from unsee.sections import BENCHMARK
     from unsee.steps import prepare_benchmark
     from unsee.steps.component import paths, running
 
-    given = Path(source) if source else BenchmarkSettings.model_validate_json(settings)
+    given = source or BENCHMARK.validate_json(settings)
     with running(f"prepare-benchmark{label}", metrics) as step:
         step.show(prepare_benchmark.run(given, **paths(out=benchmark), tracker=step.tracker))

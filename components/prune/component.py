@@ -25,7 +25,7 @@ def prune(
         pruning: pruned.safetensors (bool per neuron and layer) and pruning.json.
         metrics: Share of neurons removed.
     """
-    from unsee.settings import PruneSettings
+    from unsee.sections import PruneSettings
     from unsee.steps import prune
     from unsee.steps.component import paths, running
 

@@ -37,7 +37,7 @@ def relearn_attack(
     """
     from pathlib import Path
 
-    from unsee.settings import RelearnSettings
+    from unsee.sections import RelearnSettings
     from unsee.steps import relearn_attack
     from unsee.steps.component import paths, running
 

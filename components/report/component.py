@@ -52,7 +52,7 @@ def report(
     from unsee.steps import component, report
 
     inputs: dict = component.paths(benchmark=benchmark, vanilla=vanilla, retrained=retrained, unlearned=unlearned)
-    inputs |= component.paths(statistics=statistics, pruning=pruning, out=summary)
+    inputs |= {**component.paths(statistics=statistics, pruning=pruning, out=summary), "benchmark_uri": benchmark.uri}
     scores = {"vanilla": vanilla_evaluation, "retrained": retrained_evaluation, "unlearned": unlearned_evaluation}
     attacks = {"vanilla": vanilla_relearning, "retrained": retrained_relearning, "unlearned": unlearned_relearning}
     measured: dict = {"evaluations": component.paths(**scores), "relearning": component.paths(**attacks)}

@@ -39,12 +39,12 @@ def resolve_settings(
         overrides: Assignments such as "unlearn.beta=0.3"; they win over config and preset.
         config: YAML text of the preset's shape; it wins over the preset. Empty: none.
         seed: Seed of everything random that has no seed of its own.
-        given_benchmark: Benchmark directory; empty: one is generated.
+        given_benchmark: Benchmark directory; empty: the preset's own.
         code_digest: Identity of code and library versions: part of the cache key, not read.
         methods: Methods of a comparison.
 
     Returns:
-        benchmark: JSON of what the embedded generator draws; empty when a benchmark is given.
+        benchmark: JSON of what is generated or imported; empty when a benchmark is given.
         vanilla: JSON of how vanilla and retrained are trained.
         statistics: JSON of how statistics are collected.
         prune: JSON of which neurons are removed.

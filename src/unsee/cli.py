@@ -4,25 +4,34 @@ import json
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from unsee import cli_pipeline, cli_requests
 from unsee.cli_comparing import compare, frontier, search, sweep, table1
 from unsee.cli_options import (
+    DEFAULT_STACK,
     Assignments,
     Base,
     Config,
     Forget,
     GivenBenchmark,
+    OnStack,
     Out,
     Preset,
+    StackDirectory,
     requested,
-    require_pipelines,
+    servers,
+    stack_in,
 )
 from unsee.errors import UserError
 from unsee.explain import explain
-from unsee.settings import Shape, load_settings
+from unsee.sections import FORGET_PERCENTS, ImportSettings, Shape
+from unsee.settings import load_settings
+
+if TYPE_CHECKING:
+    from unsee.stack import Stack
 
 DEBUG = "--debug"
 
@@ -30,11 +39,13 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 benchmark_app = typer.Typer(no_args_is_help=True, help="Make, import and look at benchmarks.")
 model_app = typer.Typer(no_args_is_help=True, help="Look into models and deltas, and merge them.")
 base_app = typer.Typer(no_args_is_help=True, help="The embedded base model.")
-pipeline_app = typer.Typer(no_args_is_help=True, help="The pipeline as Kubeflow Pipelines takes it.")
 app.add_typer(benchmark_app, name="benchmark")
 app.add_typer(model_app, name="model")
 app.add_typer(base_app, name="base")
-app.add_typer(pipeline_app, name="pipeline")
+app.add_typer(cli_pipeline.app, name="pipeline")
+stack_app = typer.Typer(no_args_is_help=True, help="Real S3 and MLflow servers on this machine.")
+app.add_typer(stack_app, name="stack")
+app.add_typer(cli_requests.app, name="requests")
 
 
 @app.callback()
@@ -52,13 +63,18 @@ def run(
     benchmark: GivenBenchmark = None,
     forget: Forget = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    stack: OnStack = False,
+    runner: Annotated[
+        Literal["process", "docker"], typer.Option(help="Where steps run: processes, or containers of the step image.")
+    ] = "process",
 ) -> None:
     """Run the whole pipeline on this machine: vanilla, retrained, unlearned, evaluated, attacked, reported."""
     jobs, request = requested(preset, config, assignments, benchmark, forget)
-    from unsee_pipelines import local
+    from unsee_pipelines import local, runners
     from unsee_pipelines.summary import final_table
 
-    typer.echo(f"\n{final_table(local.run(jobs.unlearn_job(request, method, seed), out))}")
+    job = jobs.unlearn_job(request, method, seed)
+    typer.echo(f"\n{final_table(local.run(job, out, runners.named(runner), servers(stack)))}")
 
 
 for command in (compare, sweep, frontier, search, table1):
@@ -99,23 +115,49 @@ def benchmark_generate(
     """Draw fictitious people and ask about them."""
     from unsee.benchmark import embedded
 
+    load_settings(preset).generated  # noqa: B018 (refuses a preset that imports, which has no shape to set)
     settings = load_settings(preset, assignments=[f"benchmark.shape={shape}"], seed=seed)
-    _print_counts(embedded.generate(settings.benchmark, out).counts)
+    _print_counts(embedded.generate(settings.generated, out).counts)
 
 
 @benchmark_app.command("import")
 def benchmark_import(
-    layout: Annotated[str, typer.Argument(help="What SOURCE is: folder (people.jsonl and photographs).")],
-    source: Path,
+    layout: Annotated[
+        Literal["mllmu", "clear", "folder"],
+        typer.Argument(help="What SOURCE is: MLLMU-Bench, CLEAR, or a folder (people.jsonl and photographs)."),
+    ],
+    source: Annotated[
+        str, typer.Argument(help="A directory; of MLLMU-Bench and CLEAR also the id on the Hugging Face hub.")
+    ],
     out: Out,
+    forget_percent: Annotated[
+        int | None, typer.Option(help="Which of the benchmark's forget sets: 5, 10 or 15; of CLEAR 1, 5 or 10. [5]")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides which views are held out and the order of options.")] = 0,
 ) -> None:
-    """Make a benchmark of your own photographs."""
-    if layout != "folder":
-        raise UserError(f"benchmark import {layout!r} is unknown; the layout that can be imported is folder")
-    from unsee.benchmark.folder import import_folder
+    """Make a benchmark of a published one, or of your own photographs."""
+    if layout == "folder":
+        if forget_percent is not None:
+            raise UserError("--forget-percent chooses a forget set of mllmu or clear; in a folder, split says who")
+        from unsee.benchmark.folder import import_folder
 
-    _print_counts(import_folder(source, out, seed=seed).counts)
+        _print_counts(import_folder(Path(source), out, seed=seed).counts)
+        return
+    percent = 5 if forget_percent is None else forget_percent
+    if percent not in (percents := FORGET_PERCENTS[layout]):
+        raise UserError(f"--forget-percent {percent}: {layout} has {', '.join(map(str, percents))}; choose one of them")
+    from unsee.benchmark.importing import import_published
+
+    settings = ImportSettings(layout=layout, source=source, forget_percent=percent, seed=seed)
+    _print_counts(import_published(settings, out).counts)
+
+
+@benchmark_app.command("upload")
+def benchmark_upload(directory: Path) -> None:
+    """Bring a benchmark to the store that $UNSEE_STORE names, and print its address for pipelines."""
+    from unsee.storage import transfer
+
+    typer.echo(transfer.upload(directory, "benchmark", transfer.store_root()))
 
 
 @benchmark_app.command("show")
@@ -171,18 +213,34 @@ def base_build(
     typer.echo(f"base model: {out}")
 
 
-@pipeline_app.command("compile")
-def pipeline_compile(
-    image: Annotated[str | None, typer.Option(help="Image of the steps, best with its digest.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Directory for the YAML files.")] = None,
-) -> None:
-    """Compile the pipeline to the YAML that Kubeflow Pipelines takes."""
-    require_pipelines()
-    from unsee_pipelines.compile import compile_all
+@stack_app.command("up")
+def stack_up(directory: StackDirectory = DEFAULT_STACK) -> None:
+    """Start the servers, or those of them that do not run."""
+    stack = stack_in(directory)
+    stack.up()
+    _print_status(stack)
 
-    given = {name: value for name, value in {"image": image, "out": out}.items() if value is not None}
-    for path in compile_all(**given):
-        typer.echo(path)
+
+@stack_app.command("down")
+def stack_down(directory: StackDirectory = DEFAULT_STACK) -> None:
+    """Stop the servers; their data stay."""
+    for name in stack_in(directory).down():
+        typer.echo(f"{name} stopped")
+
+
+@stack_app.command("status")
+def stack_status(directory: StackDirectory = DEFAULT_STACK) -> None:
+    """Which servers run, and where."""
+    _print_status(stack_in(directory))
+
+
+def _print_status(stack: "Stack") -> None:
+    servers = stack.status()
+    if not servers:
+        raise UserError(f"there is no stack in {stack.directory}; run unsee stack up")
+    for name, (state, url) in servers.items():
+        typer.echo(f"{name:8}{state:15}{url}")
+    typer.echo(f"addresses and credentials: source {stack.directory / 'stack.env'}")
 
 
 def _print_counts(counts: dict[str, int]) -> None:

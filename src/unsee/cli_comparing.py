@@ -11,10 +11,12 @@ from unsee.cli_options import (
     Config,
     Forget,
     GivenBenchmark,
+    OnStack,
     Out,
     Preset,
     Seeds,
     requested,
+    servers,
 )
 
 
@@ -33,10 +35,11 @@ def compare(
     assignments: Assignments = None,
     benchmark: GivenBenchmark = None,
     forget: Forget = None,
+    stack: OnStack = False,
 ) -> None:
     """Unlearn by several methods over several seeds, and compare them by the papers' tables."""
     jobs, request = requested(preset, config, assignments, benchmark, forget)
-    _compared(jobs.compare_job(request, jobs.expand(request, methods), range(seeds)), out)
+    _compared(jobs.compare_job(request, jobs.expand(request, methods), range(seeds)), out, stack)
 
 
 def sweep(
@@ -49,10 +52,11 @@ def sweep(
     assignments: Assignments = None,
     benchmark: GivenBenchmark = None,
     forget: Forget = None,
+    stack: OnStack = False,
 ) -> None:
     """Unlearn at several values of one setting (the paper's Figures 2 and 3)."""
     jobs, request = requested(preset, config, assignments, benchmark, forget)
-    _compared(jobs.sweep_job(request, method, parameter, range(seeds)), out)
+    _compared(jobs.sweep_job(request, method, parameter, range(seeds)), out, stack)
 
 
 def frontier(
@@ -64,10 +68,11 @@ def frontier(
     assignments: Assignments = None,
     benchmark: GivenBenchmark = None,
     forget: Forget = None,
+    stack: OnStack = False,
 ) -> None:
     """Unlearn by every method from weak to strong: how close it comes, and at what cost to others."""
     jobs, request = requested(preset, config, assignments, benchmark, forget)
-    _compared(jobs.frontier_job(request, methods, range(seeds)), out)
+    _compared(jobs.frontier_job(request, methods, range(seeds)), out, stack)
 
 
 def search(
@@ -78,10 +83,11 @@ def search(
     preset: Preset = "embedded",
     config: Config = None,
     assignments: Assignments = None,
+    stack: OnStack = False,
 ) -> None:
     """Choose settings for every method, on the same budget, at seeds that are not reported."""
     jobs, request = requested(preset, config, assignments)
-    _compared(jobs.search_job(request, methods, budget, seeds), out)
+    _compared(jobs.search_job(request, methods, budget, seeds), out, stack)
 
 
 def table1(
@@ -95,8 +101,8 @@ def table1(
     typer.echo(f"table: {out / table1.PAGE}")
 
 
-def _compared(job: Any, out: Path) -> None:
+def _compared(job: Any, out: Path, stack: bool) -> None:
     from unsee_pipelines import local
     from unsee_pipelines.summary import comparison_table
 
-    typer.echo(f"\n{comparison_table(local.run(job, out))}")
+    typer.echo(f"\n{comparison_table(local.run(job, out, servers=servers(stack)))}")

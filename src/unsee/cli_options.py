@@ -3,11 +3,14 @@
 import importlib.util
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from unsee.errors import UserError
+
+if TYPE_CHECKING:
+    from unsee.stack import Stack
 
 Out = Annotated[Path, typer.Option(help="Directory to write to.")]
 ComparisonOut = Annotated[Path, typer.Option(help="Directory for comparison.json, comparison.csv and the page.")]
@@ -15,15 +18,23 @@ Seeds = Annotated[int, typer.Option(min=1, help="How many seeds, from 0.")]
 Base = Annotated[Path | None, typer.Option(help="The model a delta was made from, if it is not where it was.")]
 
 
-Preset = Annotated[str, typer.Option(help="Settings to start from.")]
+Preset = Annotated[
+    str, typer.Option(help="Settings to start from: embedded, or llava-1.5-7b or qwen2-vl-7b with -mllmu or -clear.")
+]
 Config = Annotated[Path | None, typer.Option(help="YAML file of the preset's shape with settings to change.")]
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting to change; may be repeated.")
 ]
-GivenBenchmark = Annotated[Path | None, typer.Option(help="Benchmark directory; without it one is generated.")]
+GivenBenchmark = Annotated[Path | None, typer.Option(help="Benchmark directory; without it the preset's own.")]
 Forget = Annotated[
     str | None, typer.Option(metavar="ID[,ID…]", help="Who is to be forgotten, if not whom the benchmark suggests.")
 ]
+
+OnStack = Annotated[
+    bool, typer.Option("--stack", help="Track in, and keep everything in, the servers of unsee stack up.")
+]
+StackDirectory = Annotated[Path, typer.Option("--dir", help="Directory of the servers' data.")]
+DEFAULT_STACK = Path("runs/stack")
 
 
 def requested(
@@ -38,6 +49,24 @@ def requested(
     from unsee_pipelines import jobs
 
     return jobs, jobs.Request(preset, config, tuple(assignments or ()), benchmark, _ids(forget))
+
+
+def stack_in(directory: Path) -> "Stack":
+    """The servers of a directory, running or not; raises UserError where they are not installed."""
+    if importlib.util.find_spec("psutil") is None:
+        raise UserError("the servers are not installed; run pip install 'unsee[stack]'")
+    from unsee.stack import Stack
+
+    return Stack(directory)
+
+
+def servers(stack: bool) -> dict[str, str]:
+    """The environment of the running stack, if that is wanted; raises UserError if it does not run."""
+    if not stack:
+        return {}
+    running = stack_in(DEFAULT_STACK)
+    running.require_running()
+    return running.environment()
 
 
 def require_pipelines() -> None:

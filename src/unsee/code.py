@@ -11,6 +11,7 @@ LIBRARIES = (
     "accelerate",
     "datasets",
     "numpy",
+    "peft",
     "pillow",
     "pyarrow",
     "pydantic",

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from unsee.mllm.families import Mllm, Mlp
-from unsee.settings import PruneSettings
+from unsee.sections import PruneSettings
 from unsee.statistics.importance import Importance
 from unsee.thresholds import Selection, select
 

@@ -8,20 +8,25 @@ import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PositiveInt,
-    SerializeAsAny,
-    ValidationError,
-    model_validator,
-)
+from pydantic import SerializeAsAny, ValidationError
 
 from unsee.errors import Problems, UserError
+from unsee.sections import (
+    TAGS,
+    AnyBenchmark,
+    AnyFinetuning,
+    BenchmarkSettings,
+    EvaluationSettings,
+    PruneSettings,
+    RelearnSettings,
+    Section,
+    StatisticsSettings,
+    ThresholdSettings,
+    UnlearnSettings,
+)
 
 EMBEDDED = "embedded"
 """As `vanilla.base`: the base model in SHIPPED_BASE, a Hugging Face folder inside the installed package."""
@@ -32,150 +37,25 @@ OWN_SECTIONS = ("prune", "unlearn")
 TRIED = ("strength", "search")
 """Beside the sections of a method under `methods`: values to be tried (`unsee.comparison.candidates`), no settings."""
 
-Seed = Annotated[int, Field(ge=0)]
-Shape = Literal["mllmu", "clear"]
-"""The benchmark whose questions a benchmark has: MLLMU-Bench's (facts), or CLEAR's (captions and names)."""
-OPTIONS = 4
-"""How many answers, the right one among them, a generated question has to choose from."""
-
-
-class Section(BaseModel):
-    """A frozen group of settings; unknown names are errors, and so are NaN and infinity."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class BenchmarkSettings(Section):
-    """What the embedded generator draws. shape: what is asked, facts or captions and names."""
-
-    shape: Shape = "mllmu"
-    forget: PositiveInt
-    retain: PositiveInt
-    train_views: int = Field(ge=2)
-    heldout_views: PositiveInt
-    seed: Seed
-
-    @model_validator(mode="after")
-    def _enough_names(self) -> "BenchmarkSettings":
-        if self.shape == "clear" and min(self.forget, self.retain) < OPTIONS:
-            raise ValueError(f"names to choose from are those of the same set; give at least {OPTIONS} people to each")
-        return self
-
-
-class FinetuneSettings(Section):
-    """Fine-tuning the base into vanilla, and into the retrained reference."""
-
-    base: str
-    text_steps: int = Field(ge=0)
-    steps: PositiveInt
-    batch_images: PositiveInt
-    questions_per_image: PositiveInt
-    learning_rate: float = Field(gt=0)
-    weight_decay: float = Field(ge=0)
-    threads: PositiveInt
-    seed: Seed
-
-
-class StatisticsSettings(Section):
-    """Neuron importance (Eq. 6-7) and Fisher information (Eq. 9-10)."""
-
-    fisher_unit: Literal["image", "question"]
-    batch_images: PositiveInt
-    threads: PositiveInt
-
-
-class ThresholdSettings(Section):
-    """A threshold given as a value, or as the fraction of entries that reach it (a quantile)."""
-
-    value: float | None = None
-    fraction: float | None = Field(default=None, ge=0, le=1)
-
-    @model_validator(mode="after")
-    def _one_of(self) -> "ThresholdSettings":
-        if (self.value is None) == (self.fraction is None):
-            raise ValueError("give exactly one of value and fraction")
-        return self
-
-
-class PruneSettings(Section):
-    """Eq. 8: neurons whose importance ratio reaches `threshold` (d_I) are removed from the deepest `layers` layers."""
-
-    threshold: ThresholdSettings
-    layers: PositiveInt | None
-
-
-Scope = Literal["vision", "full"]
-
-
-class UnlearnSettings(Section):
-    """What every unlearning method has; a method adds its own (`unsee.unlearning.method`).
-
-    scope: what is trained: tower MLPs of the deepest `layers` layers that feed the projector (None: of all) and the
-    projector, or everything. least_steps: with few portraits to forget, epochs are repeated up to so many steps.
-    versions: of each portrait, as it is and augmented, an epoch each in turn. batch_people: people by name per step.
-    micro_batch_images: how many images go through the model at once, which changes speed and memory, not the result.
-    decay: the last share of the steps, over which the learning rate falls to zero.
-    mask_on: whether a saliency mask restrains the forgetting gradient alone (Eq. 5) or the whole update. clip: largest
-    norm of the forgetting and of the preserving gradient, each on its own.
-    """
-
-    method: str
-    scope: Scope = "full"
-    layers: PositiveInt | None
-    epochs: PositiveInt
-    least_steps: int = Field(ge=0)
-    versions: PositiveInt
-    batch_forget_images: PositiveInt
-    batch_retain_images: PositiveInt
-    batch_people: PositiveInt
-    micro_batch_images: PositiveInt
-    learning_rate: float = Field(gt=0)
-    decay: float = Field(ge=0, le=1)
-    mask_on: Literal["forget_gradient", "update"]
-    clip: float = Field(gt=0)
-    threads: PositiveInt
-    seed: Seed
-
-
-class EvaluationSettings(Section):
-    """How answers are scored (METHODS: option likelihood, or the option's letter) and how sure the figures are."""
-
-    choice: Literal["options", "letter"]
-    generate: bool
-    batch_images: PositiveInt
-    bootstrap: PositiveInt
-    threads: PositiveInt
-    seed: Seed
-
-
-class RelearnSettings(Section):
-    """The relearning attack of Section 4.5: the same budget for every model it is aimed at.
-
-    `choice` and `evaluation_batch_images` are those of the evaluation: what comes back is scored as everything else.
-    """
-
-    percents: tuple[Annotated[int, Field(gt=0, lt=100)], ...]
-    samplings: tuple[Literal["person", "image"], ...]
-    epochs: PositiveInt
-    batch_images: PositiveInt
-    learning_rate: float = Field(gt=0)
-    choice: Literal["options", "letter"]
-    evaluation_batch_images: PositiveInt
-    threads: PositiveInt
-    seed: Seed
-
 
 class Settings(Section):
     """Everything a run depends on besides its data and its code."""
 
     preset: str
-    benchmark: BenchmarkSettings
-    vanilla: FinetuneSettings
+    benchmark: AnyBenchmark
+    vanilla: AnyFinetuning
     statistics: StatisticsSettings
     prune: PruneSettings
     unlearn: SerializeAsAny[UnlearnSettings]
     evaluation: EvaluationSettings
     relearn: RelearnSettings
+
+    @property
+    def generated(self) -> BenchmarkSettings:
+        """What the embedded generator draws. Raises UserError if the benchmark is a published one."""
+        if not isinstance(self.benchmark, BenchmarkSettings):
+            raise UserError(f"preset {self.preset} has a published benchmark, which cannot be generated; take embedded")
+        return self.benchmark
 
 
 def load_settings(
@@ -193,7 +73,7 @@ def load_settings(
 
     Args:
         method: a method's name, or a name under the preset's `methods` that is a method with other settings.
-        benchmark: the directory that is given instead of a generated benchmark, if one is.
+        benchmark: the directory that is given instead of the preset's own benchmark, if one is.
 
     Raises:
         UserError: unknown preset, unreadable file, malformed assignment, unknown name, impossible value, or a value
@@ -208,7 +88,8 @@ def load_settings(
     _merge(values, variant)
     if benchmark and any("benchmark" in change for change in changes):
         raise UserError(
-            f"settings of benchmark.* say what is generated, but --benchmark {benchmark} is given; leave out one"
+            f"settings of benchmark.* say what is generated or imported, but --benchmark {benchmark} is given; leave "
+            "out one of them"
         )
     for change in changes:
         _merge(values, change)
@@ -297,7 +178,10 @@ def _validated(values: dict[str, Any]) -> Settings:
 
 
 def _told(error: ValidationError, prefix: str = "") -> list[str]:
-    return [f"{prefix}{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}" for e in error.errors()]
+    def place(loc: tuple[str | int, ...]) -> str:
+        return ".".join(str(part) for part in loc if part not in TAGS)
+
+    return [f"{prefix}{place(e['loc'])} = {e['input']!r}: {e['msg']}" for e in error.errors()]
 
 
 def require_layers(setting: str, wanted: int | None, available: int) -> None:
@@ -325,11 +209,16 @@ def _set_by_option(section: dict[str, Any], name: str, value: str, option: str) 
 
 
 def _read_preset(name: str) -> dict[str, Any]:
+    """The preset's values over those of the preset that it extends."""
     folder = resources.files("unsee.presets")
     names = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
     if name not in names:
         raise UserError(f"--preset {name!r} is unknown; choose one of {', '.join(names)}")
-    return yaml.safe_load((folder / f"{name}.yaml").read_text())
+    values = yaml.safe_load((folder / f"{name}.yaml").read_text())
+    if extended := values.pop("extends", None):
+        changes, values = values, _read_preset(extended)
+        _merge(values, changes)
+    return values
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

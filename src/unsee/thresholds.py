@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from unsee.settings import ThresholdSettings
+from unsee.sections import ThresholdSettings
 
 Key = TypeVar("Key")
 

@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from unsee.code import code_digest
 from unsee.errors import TrainingFailure, UserError
 from unsee.progress import progress, say
 from unsee.storage.artifact import digest_of
+from unsee.storage.store import Damaged, Missing, Store, open_store
 from unsee.tracking import NoTracker, Tracker
 
 Curve = list[dict[str, float]]
@@ -31,58 +31,59 @@ CHECKPOINTS = "UNSEE_CHECKPOINTS"
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """Where a training saves itself: one file, keyed by what the training depends on, replaced atomically.
+    """Where a training saves itself: one object of a store, keyed by what the training depends on, replaced whole.
 
-    Two processes that train the same may save to the same file: each replaces it whole.
+    Two processes that train the same may save to the same object.
 
-    seconds: least time between two saves. None as `file` saves nothing.
+    seconds: least time between two saves. None as `store` saves nothing.
     """
 
-    file: Path | None = None
+    store: Store | None = None
+    name: str = ""
     seconds: float = 10.0
 
     @classmethod
     def of(cls, *inputs: Any) -> "Checkpoints":
-        """A checkpoint keyed by these inputs and the code under the directory $UNSEE_CHECKPOINTS; none if unset."""
+        """A checkpoint keyed by these inputs and the code, in the store at $UNSEE_CHECKPOINTS; none if unset.
+
+        Raises:
+            UserError: that is no address of a store (s3://bucket/prefix, file:///directory).
+        """
         root = os.environ.get(CHECKPOINTS)
         if not root:
             return cls()
         key = digest_of([code_digest(), *inputs])
-        return cls(Path(root) / f"{key}.safetensors", float(os.environ.get("UNSEE_CHECKPOINT_SECONDS", "10")))
+        return cls(open_store(root), f"{key}.safetensors", float(os.environ.get("UNSEE_CHECKPOINT_SECONDS", "10")))
+
+    @property
+    def address(self) -> str:
+        """Where the saved state is, for people."""
+        return f"{self.store.uri}/{self.name}" if self.store else "nowhere"
 
     def save(self, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
         """Replace the saved state."""
-        if self.file is None:
-            return
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.file.with_name(f".{self.file.name}.{os.getpid()}")
-        try:
-            save_file(tensors, temporary, metadata={"state": json.dumps(state)})
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.replace(self.file)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        if self.store is not None:
+            with self.store.writing(self.name) as file:
+                save_file(tensors, file, metadata={"state": json.dumps(state)})
 
     def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """The saved state; None if there is none, or only a damaged one, which is said."""
-        if self.file is None:
+        if self.store is None:
             return None
         try:
-            with safe_open(self.file, framework="pt") as saved:
+            with self.store.reading(self.name) as file, safe_open(file, framework="pt") as saved:
                 tensors = {name: saved.get_tensor(name) for name in saved.offset_keys()}
                 return tensors, json.loads(saved.metadata()["state"])
-        except FileNotFoundError:
+        except Missing:
             return None
-        except SafetensorError as error:
-            say(f"checkpoint {self.file} is damaged ({error}) and will be replaced: starting from the beginning")
+        except (SafetensorError, Damaged) as error:
+            say(f"checkpoint {self.address} is damaged ({error}) and will be replaced: starting from the beginning")
             return None
 
     def clear(self) -> None:
         """Forget the saved state, once the result is published."""
-        if self.file is not None:
-            self.file.unlink(missing_ok=True)
+        if self.store is not None:
+            self.store.delete(self.name)
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ class Training:
             return []
         tensors, state = saved
         if {n for n in tensors if n.startswith("parameter/")} != {f"parameter/{n}" for n in self.parameters}:
-            raise UserError(f"{self.checkpoints.file} is a checkpoint of another training; delete it")
+            raise UserError(f"{self.checkpoints.address} is a checkpoint of another training; delete it")
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(tensors[f"parameter/{name}"])

@@ -11,7 +11,8 @@ from unsee.attacks.relearning import RelearningAttack, draw_budget, no_result, r
 from unsee.bench import plain
 from unsee.benchmark.schema import ForgetRequest
 from unsee.evaluation.asking import Asked, Examiner
-from unsee.settings import RelearnSettings, load_settings
+from unsee.sections import RelearnSettings
+from unsee.settings import load_settings
 
 PEOPLE = {f"P{p:02d}": tuple(f"P{p:02d}/{i}.png" for i in range(8)) for p in range(20)}
 
@@ -149,7 +150,7 @@ def test_the_first_update_is_adamw_s_on_all_parameters_with_the_plain_loss(llava
     attack = RelearningAttack(llava, small_benchmark, request_, settings)
     attack.portraits.rows = {image: rows[:3] for image, rows in attack.portraits.rows.items()}
     attack.asked = attack.asked[:4]
-    attack.examiner = Watching(llava, attack.bank, 8)
+    attack.examiner = Watching(llava, attack.bank.pixels, 8)
     budget = budget_of(small_benchmark, request_)
     attack.run(budget)
     before, after = attack.examiner.seen
@@ -182,7 +183,7 @@ def test_what_is_measured_equals_counting_by_hand(llava, small_benchmark, reques
     found = attack.run(budget)["curve"][0]
     asked = [Asked(q, q.modality, q.image) for q in small_benchmark.select(role="eval", task="classification")]
     asked = [item for item in asked if item.question.entity_id in request_.forget]
-    scores = Examiner(llava, attack.bank, 64, choice).scores(asked)
+    scores = Examiner(llava, attack.bank.pixels, 64, choice).scores(asked)
     right = {item: int(np.argmax(s)) == item.question.answer_index for item, s in zip(asked, scores, strict=True)}
 
     def accuracy(wanted):

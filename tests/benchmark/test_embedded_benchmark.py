@@ -12,7 +12,8 @@ from unsee.benchmark.embedded import ATTRIBUTES, realworld_people
 from unsee.benchmark.portraits import FEATURES, distinct_faces
 from unsee.benchmark.schema import ForgetRequest
 from unsee.errors import UserError
-from unsee.settings import BenchmarkSettings, load_settings
+from unsee.sections import BenchmarkSettings
+from unsee.settings import load_settings
 from unsee.storage import artifact
 
 ROWS_DIGEST = "04dba3469fa2691da02253ff80472a10a074cdfe08474cc0acfd23140798c8ff"

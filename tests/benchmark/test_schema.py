@@ -53,7 +53,7 @@ def test_everything_wrong_with_the_rows_is_told_at_once_and_nothing_is_copied(ro
     rows[-3]["task"] = "essay"
     directory = remade(rows)
     with pytest.raises(Problems) as error:
-        prepare_benchmark.run(directory, tmp_path / "copy", NoTracker())
+        prepare_benchmark.run(str(directory), tmp_path / "copy", NoTracker())
     assert str(directory) in str(error.value)
     assert sorted(error.value.problems) == sorted(
         [
@@ -87,6 +87,6 @@ def test_a_manifest_that_lists_files_elsewhere_is_refused(rows, remade, tmp_path
     manifest = json.loads((directory / artifact.MANIFEST).read_text())
     manifest["files"][name] = artifact.file_digest(directory / name)
     (directory / artifact.MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match=f"manifest.json is not a manifest .*files outside the directory: {name}"):
-        prepare_benchmark.run(directory, tmp_path / "copy", NoTracker())
+    with pytest.raises(UserError, match=f"manifest.json is not a manifest .*files outside the directory: '{name}'"):
+        prepare_benchmark.run(str(directory), tmp_path / "copy", NoTracker())
     assert not (tmp_path / "copy").exists()

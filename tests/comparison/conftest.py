@@ -17,14 +17,14 @@ def untracked() -> Any:
 FIRST = {
     "vkd": Outcome(0.25, retain=0.96, relearned=0.45),
     "ga": Outcome(0.0, retain=0.5, relearned=0.6),
-    "npo": Outcome(0.4, retain=0.96),
+    "npo": Outcome(0.4, retain=0.96, told={"teacher_accuracy/both": 0.25}),
     "f_vkd": Outcome(0.3, settings={"method": "vkd", "mask": None}),
     "retrain": RETRAINED,
 }
 SECOND = {
     "vkd": Outcome(0.2, retain=0.94, relearned=0.45, seconds=5.0),
     "ga": Outcome(0.05, retain=0.5, relearned=0.7),
-    "npo": Outcome(0.45, retain=0.96),
+    "npo": Outcome(0.45, retain=0.96, told={"teacher_accuracy/both": 0.5}),
     "f_vkd": Outcome(0.3, settings={"method": "vkd", "mask": None}),
     "retrain": RETRAINED,
 }

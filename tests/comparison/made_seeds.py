@@ -30,7 +30,7 @@ class Outcome:
     """Shares of questions answered correctly about portraits by split, and what an attack gets the forget set to.
 
     settings: what this outcome's method has besides its name, and what method it is if that is not its name. attacked:
-    whether any attack was asked for.
+    whether any attack was asked for. told: what the method tells of itself.
     """
 
     forget: float
@@ -40,6 +40,7 @@ class Outcome:
     seconds: float | None = 3.0
     settings: Mapping[str, Any] | None = None
     attacked: bool = True
+    told: Mapping[str, float] | None = None
 
 
 VANILLA = Outcome(0.95, relearned=0.95)
@@ -77,7 +78,8 @@ def make_artifacts(
     for name, outcome in methods.items():
         settings = {"method": name, "scope": "vision", "learning_rate": 0.002, "seed": seed, **(outcome.settings or {})}
         cost = {"seconds_per_epoch": outcome.seconds, "trainable_parameters": 1000.0, "peak_memory_mb": 900.0}
-        _write(root / name / "model", "model", {"settings": settings, "cost": cost}, {"delta.json": [name, seed]})
+        facts = {"settings": settings, "cost": cost, "told": outcome.told or {}}
+        _write(root / name / "model", "model", facts, {"delta.json": [name, seed]})
     for name, outcome in {"vanilla": vanilla, "retrained": retrained, **methods}.items():
         write_evaluation(root / name / "evaluation", name, predictions(outcome, people, seed), subject)
         facts = {"model": name, "model_digest": _model_digest(root / name), "settings": {"epochs": 2}}

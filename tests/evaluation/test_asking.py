@@ -67,7 +67,7 @@ def stock(base):
 
 @pytest.mark.parametrize("batch_images", [1, 3])
 def test_greedy_answers_are_transformers_own(base, bank, stock, asked, batch_images):
-    found = Examiner(base, bank, batch_images).answers(asked)
+    found = Examiner(base, bank.pixels, batch_images).answers(asked)
     trained = [base.prompter.trained(a.question.prompt, a.question.answer, image=False) for a in asked]
     longest = max(len(rendered.answers[0]) for rendered in trained) + 4
     assert found == [generate(stock, bank, item, longest) for item in asked]
@@ -81,7 +81,7 @@ def choices(asked):
 @pytest.mark.parametrize("batch_images", [1, 3])
 def test_option_scores_are_plain_mean_log_probabilities(base, bank, stock, asked, batch_images):
     items = choices(asked)
-    found = Examiner(base, bank, batch_images).scores(items)
+    found = Examiner(base, bank.pixels, batch_images).scores(items)
     for item, scores in zip(items, found, strict=True):
         rendered = stock.prompter.scored(item.question.prompt, item.question.options, image=item.image is not None)
         pixels = None if item.image is None else bank.pixels([item.image])[0]
@@ -92,7 +92,7 @@ def test_option_scores_are_plain_mean_log_probabilities(base, bank, stock, asked
 
 def test_in_letter_mode_options_are_listed_and_their_letters_scored(base, bank, stock, asked):
     items = choices(asked)[:3]
-    examiner = Examiner(base, bank, 2, choice="letter")
+    examiner = Examiner(base, bank.pixels, 2, choice="letter")
     first = items[0].question
     prompt = examiner.prompt(first)
     listed = "".join(f"\n{letter}: {option}" for letter, option in zip("ABCD", first.options, strict=True))
@@ -108,15 +108,15 @@ def test_in_letter_mode_options_are_listed_and_their_letters_scored(base, bank, 
 
 def test_open_questions_are_asked_as_they_stand_in_either_mode(base, bank, asked):
     (question, *_) = [item.question for item in asked if not item.question.options]
-    assert Examiner(base, bank, 2, choice="letter").prompt(question) == question.prompt
-    assert Examiner(base, bank, 2).prompt(question) == question.prompt
+    assert Examiner(base, bank.pixels, 2, choice="letter").prompt(question) == question.prompt
+    assert Examiner(base, bank.pixels, 2).prompt(question) == question.prompt
 
 
 def test_a_question_is_answered_from_the_image_it_is_shown_with(base, bank, small_benchmark):
     """The same prompt with two known people's portraits, and none of it left out."""
     portraits = {q.entity_id: q for q in small_benchmark.select(role="eval", view="heldout", task="classification")}
     first, second = (portraits[i] for i in sorted(small_benchmark.realworld)[:2])
-    examiner = Examiner(base, bank, 4)
+    examiner = Examiner(base, bank.pixels, 4)
     scores = examiner.scores(
         [Asked(first, "vqa", first.image), Asked(first, "vqa", second.image), Asked(first, "qa", None)]
     )
@@ -128,12 +128,12 @@ def test_a_model_whose_scores_are_no_numbers_is_not_taken_for_guessing(mllm, sma
     with torch.no_grad():
         mllm.head.weight.fill_(torch.nan)
     with pytest.raises(TrainingFailure, match=rf"question {item.question.question_id} with \[nan.*weights are broken"):
-        Examiner(mllm, ImageBank(mllm, small_benchmark), 1).scores([item])
+        Examiner(mllm, ImageBank(mllm, small_benchmark).pixels, 1).scores([item])
 
 
 def test_asking_needs_no_gradients(base, bank, asked):
     with torch.enable_grad():
-        Examiner(base, bank, 2).scores(choices(asked)[:1])
+        Examiner(base, bank.pixels, 2).scores(choices(asked)[:1])
     assert all(parameter.grad is None for parameter in base.model.parameters())
 
 
@@ -163,6 +163,6 @@ def test_rows_share_one_image_and_every_question_keeps_its_place():
 
 
 def test_nothing_asked_is_nothing_answered(base, bank):
-    examiner = Examiner(base, bank, 2)
+    examiner = Examiner(base, bank.pixels, 2)
     assert examiner.answers([]) == []
     assert examiner.scores([]) == []

@@ -1,20 +1,25 @@
 """Building the base model replaces an earlier build, and nothing else."""
 
 import re
+from statistics import fmean
 
 import pytest
 import torch
 
 from unsee.benchmark import embedded
 from unsee.errors import UserError
+from unsee.evaluation.asking import Asked, Examiner
 from unsee.mllm import base_model, checkpoint, embedded_qwen2_vl
 from unsee.mllm.base_model import BUILD_FACTS, build
+from unsee.mllm.embedded import INSTRUCTION
+from unsee.mllm.rows import ImageBank, instructed
+from unsee.settings import SHIPPED_BASE, load_settings
 
 
 @pytest.fixture
 def reduced(monkeypatch):
     """One step of each training, on few portraits."""
-    for name in ("TOWER_STEPS", "STEPS"):
+    for name in ("TOWER_STEPS", "STEPS", "HEEDING_STEPS"):
         monkeypatch.setattr(base_model, name, 1)
     monkeypatch.setattr(base_model, "FACES", 16)
     monkeypatch.setattr(base_model, "BATCH", 8)
@@ -59,3 +64,19 @@ def test_a_base_of_another_family_is_built_the_same_way(tmp_path, reduced):
     fresh = embedded_qwen2_vl.make(base_model.SEED).model.state_dict()
     matrices = {name: tensor for name, tensor in built.state_dict().items() if tensor.dim() > 1}
     assert not any(torch.equal(matrix, fresh[name].half().float()) for name, matrix in matrices.items())
+
+
+def test_the_shipped_base_guesses_when_it_is_told_that_it_does_not_know(small_benchmark):
+    """What in-context unlearning asks of a teacher; the preset's VGID uses this instruction."""
+    mllm = checkpoint.load_full(SHIPPED_BASE)
+    examiner = Examiner(mllm, ImageBank(mllm, small_benchmark).pixels, 64)
+    asked = small_benchmark.select(split="realworld", role="eval", modality="vqa", task="classification")
+
+    def accuracy(instruction):
+        return fmean(
+            examiner.right([Asked(instructed(question, instruction), "vqa", question.image) for question in asked])
+        )
+
+    assert load_settings("embedded", method="vgid").unlearn.instruction == INSTRUCTION
+    assert accuracy("") > 0.95
+    assert accuracy(INSTRUCTION) < 0.8

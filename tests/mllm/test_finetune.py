@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from unsee.bench import plain
+from unsee.mllm.augmentation import augment
 from unsee.mllm.families import Llava
 from unsee.mllm.finetune import Finetuning, TrainingRows, finetune
-from unsee.mllm.rows import ImageBank, augment
-from unsee.settings import FinetuneSettings
+from unsee.mllm.rows import ImageBank
+from unsee.sections import FinetuneSettings
 from unsee.tracking import NoTracker
 from unsee.training import CHECKPOINTS
 
@@ -93,7 +94,7 @@ def test_fine_tuning_interrupted_in_both_phases_ends_in_the_same_bits(
     monkeypatch.delenv(CHECKPOINTS, raising=False)
     undisturbed = fresh()
     curve, _ = finetune(undisturbed, small_benchmark, settings_, ("key",), NoTracker())
-    monkeypatch.setenv(CHECKPOINTS, str(tmp_path))
+    monkeypatch.setenv(CHECKPOINTS, tmp_path.as_uri())
     monkeypatch.setenv("UNSEE_CHECKPOINT_SECONDS", "-1")
     stops, resumed_curve = [2, 3, 5], None
     while resumed_curve is None:

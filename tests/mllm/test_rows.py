@@ -8,8 +8,10 @@ import torch
 from float64_pixels import see_in_float64
 
 from unsee.bench import plain
+from unsee.benchmark.schema import Benchmark
+from unsee.mllm.augmentation import augmented, blended, own_share
 from unsee.mllm.packing import answer_tokens
-from unsee.mllm.rows import FrozenPrefix, ImageBank, Portraits, augmented, blended, own_share
+from unsee.mllm.rows import FrozenPrefix, ImageBank, Portraits
 from unsee.unlearning.references import reference_features
 
 
@@ -30,6 +32,21 @@ def portraits(mllm, small_benchmark, people):
 
 def relative(found, expected):
     return float(((found - expected).norm() / expected.norm()).detach())
+
+
+def test_pixels_that_no_longer_fit_are_decoded_again(llava, small_benchmark, monkeypatch):
+    first, second, third = (f"images/P001/{number:02}.png" for number in range(3))
+    decode, decoded = Benchmark.image, []
+    monkeypatch.setattr(Benchmark, "image", lambda self, q: decoded.append(q.image) or decode(self, q))
+    bank = ImageBank(llava, small_benchmark, kept=2 * 3 * 64 * 64 * 4)
+    frames = [bank.frame(image) for image in (first, second, third)]
+    before = bank.pixels([first, second])
+    decoded.clear()
+    bank.pixels([third, second])
+    assert torch.equal(bank.pixels([second, first]), before.flip(0))
+    assert decoded == [third, first]
+    assert [bank.frame(image) for image in (first, second, third)] == frames
+    assert decoded == [third, first]
 
 
 @pytest.mark.parametrize("start", [0, 2, 4])

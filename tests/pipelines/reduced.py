@@ -1,6 +1,7 @@
 """Real runs, their trainings cut to a few steps."""
 
 import os
+import sys
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -23,6 +24,15 @@ REDUCED = (
     "relearn.samplings=[person]",
     "relearn.epochs=1",
 )
+
+
+def command(out: Path, *settings: str, **options: str) -> list[str]:
+    """`unsee run` with these settings and options."""
+    generated = "benchmark" not in options
+    reduced = [setting for setting in REDUCED if generated or not setting.startswith("benchmark.")]
+    assignments = [part for setting in (*reduced, *settings) for part in ("--set", setting)]
+    given = [part for name, value in options.items() for part in (f"--{name}", value)]
+    return [str(Path(sys.executable).with_name("unsee")), "run", "--out", str(out), *assignments, *given]
 
 
 def environment(**variables: str) -> dict[str, str]:

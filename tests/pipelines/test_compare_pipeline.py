@@ -9,7 +9,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from unsee.settings import BenchmarkSettings
+from unsee.sections import BenchmarkSettings
 from unsee.tracking.mlflow import start_parent
 from unsee_components.prepare_benchmark.component import prepare_benchmark
 from unsee_components.resolve_settings.component import resolve_settings
@@ -17,6 +17,7 @@ from unsee_pipelines import local
 from unsee_pipelines.compare import comparison
 from unsee_pipelines.compile import COMPILED
 from unsee_pipelines.jobs import Request, compare_job
+from unsee_pipelines.runners import Processes
 from unsee_pipelines.transcript import Transcript, everything_into
 
 METHODS = ["vkd", "vkd unlearn.beta=7"]
@@ -117,10 +118,11 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
         executor["container"].update({"command": ["python3", "-c", NOTED], "args": ["{{$}}"]})
     names = local._step_names(spec)
     for run in ("first", "second"):
-        transcript = Transcript(names, io.StringIO(), io.StringIO(), lambda step: None, len(names))
+        transcript = Transcript(names, io.StringIO(), io.StringIO(), lambda step: None, len(names), lambda task: True)
         with everything_into(transcript), local._environment(NOTES=str(root / f"{run}.txt")):
             arguments = {"methods": METHODS, "seeds": [0, 1]}
-            local._execute(spec, arguments, root / run / "artifacts", place, transcript)
+            runner = Processes().of_kfp(root, [], [])
+            local._execute(spec, arguments, root / run / "artifacts", place, transcript, runner)
     return root
 
 

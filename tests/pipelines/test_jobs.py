@@ -122,6 +122,23 @@ def test_a_seed_written_in_two_ways_is_the_same() -> None:
         jobs.search_job(REQUEST, "ga", 1, "100,0100")
 
 
+def test_a_published_benchmark_is_not_fetched_before_its_step() -> None:
+    job = jobs.unlearn_job(Request("qwen2-vl-7b-clear"), "vkd", 0)
+    assert job.parameters["benchmark"] == {
+        "layout": "clear", "source": "therem/CLEAR", "forget_percent": 5, "seed": 0
+    }  # fmt: skip
+    assert job.arguments["benchmark"] == ""
+
+
+def test_a_local_copy_of_a_published_benchmark_is_known_by_its_content(tmp_path: Path) -> None:
+    request = Request("llava-1.5-7b-mllmu", assignments=(f"benchmark.source={tmp_path}",))
+    identities = [jobs.unlearn_job(request, "vkd", 0).arguments["code_digest"]]
+    for content in ("one", "another"):
+        (tmp_path / "train.parquet").write_text(content, encoding="utf-8")
+        identities.append(jobs.unlearn_job(request, "vkd", 0).arguments["code_digest"])
+    assert len(set(identities)) == 3
+
+
 def test_a_setting_is_not_swept_over_a_value_of_its_own() -> None:
     with pytest.raises(UserError, match=r"vkd unlearn\.beta=3 unlearn\.beta=1: unlearn\.beta is given 2 times"):
         jobs.sweep_job(REQUEST, "vkd unlearn.beta=3", "unlearn.beta=1,2", [0])

@@ -89,7 +89,8 @@ import signal, sys
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # though these tests be run under nohup
 from kfp.local.subprocess_task_handler import run_local_subprocess
 from unsee_pipelines import local
-with local._stoppable():
+from unsee_pipelines.runners import Processes
+with local._stoppable(Processes()):
     run_local_subprocess(["sh", "-c", f"{sys.executable} -c '{sys.argv[2]}' {sys.argv[1]}; true"])
 """
 
@@ -111,7 +112,8 @@ def test_a_run_that_is_stopped_stops_its_step_and_lets_it_clean_up(number, tmp_p
 
 def test_a_run_under_nohup_goes_on_after_the_terminal_is_closed(tmp_path):
     hangup = "os.kill(os.getpid(), signal.SIGHUP)"
-    script = f"import os, signal; from unsee_pipelines import local\nwith local._stoppable(): {hangup}; print('on')"
+    imports = "import os, signal; from unsee_pipelines import local, runners"
+    script = f"{imports}\nwith local._stoppable(runners.Processes()): {hangup}; print('on')"
     command = ["nohup", sys.executable, "-c", script]
     run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert (run.returncode, run.stdout) == (0, "on\n")

@@ -6,19 +6,18 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import psutil
 import pytest
 from mlflow import artifacts
 from mlflow.entities import Run
-from reduced import REDUCED, client, environment
+from reduced import client, command, environment
 
 import unsee
 from unsee.benchmark import embedded
 from unsee.mllm import checkpoint
-from unsee.settings import BenchmarkSettings
+from unsee.sections import BenchmarkSettings
 from unsee.storage import artifact
 
 INDEPENDENT_OF_THRESHOLD = {
@@ -32,14 +31,6 @@ INDEPENDENT_OF_THRESHOLD = {
     "relearn-retrained",
 }
 LINE = re.compile(r"\[ *\d+/16\] ([\w-]+) (done|cached|FAILED)")
-
-
-def command(out: Path, *settings: str, **options: str) -> list[str]:
-    generated = "benchmark" not in options
-    reduced = [setting for setting in REDUCED if generated or not setting.startswith("benchmark.")]
-    assignments = [part for setting in (*reduced, *settings) for part in ("--set", setting)]
-    given = [part for name, value in options.items() for part in (f"--{name}", value)]
-    return [str(Path(sys.executable).with_name("unsee")), "run", "--out", str(out), *assignments, *given]
 
 
 def outcomes(printed: str) -> dict[str, str]:

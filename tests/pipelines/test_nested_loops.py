@@ -8,6 +8,7 @@ from kfp import dsl
 from kfp.dsl import Artifact, Input, Output
 
 from unsee_pipelines import local
+from unsee_pipelines.runners import Processes
 from unsee_pipelines.transcript import Transcript, everything_into
 
 
@@ -37,9 +38,10 @@ def execute(tmp_path: Path, **arguments: list[int] | list[str]) -> Path:
     place = local.Workplace(tmp_path / "out")
     place.cache.mkdir(parents=True)
     names = local._step_names(nested.pipeline_spec)
-    transcript = Transcript(names, io.StringIO(), io.StringIO(), lambda step: None, len(names))
+    transcript = Transcript(names, io.StringIO(), io.StringIO(), lambda step: None, len(names), lambda task: True)
     with everything_into(transcript):
-        local._execute(nested.pipeline_spec, arguments, tmp_path / "artifacts", place, transcript)
+        runner = Processes().of_kfp(tmp_path, [], [])
+        local._execute(nested.pipeline_spec, arguments, tmp_path / "artifacts", place, transcript, runner)
     return tmp_path / "artifacts"
 
 
@@ -54,5 +56,5 @@ def test_a_pipeline_that_ends_before_any_step_is_told_in_words(tmp_path: Path, m
         raise RuntimeError("refused")
 
     monkeypatch.setattr(local, "run_local_pipeline", refuse)
-    with pytest.raises(local.StepError, match=r"no step failed \(details in .*log.txt\)"):
+    with pytest.raises(local.StepError, match=r"no step failed: refused \(details in .*log.txt\)"):
         execute(tmp_path, seeds=[0], methods=["vkd"])

@@ -12,7 +12,9 @@ from unsee_pipelines.transcript import Transcript
 @pytest.fixture
 def transcript():
     names = {"prune": "prune", "evaluate-2": "evaluate-unlearned"}
-    return Transcript(names, io.StringIO(), io.StringIO(), on_failure=lambda step: None, steps=2)
+    return Transcript(
+        names, io.StringIO(), io.StringIO(), on_failure=lambda step: None, steps=2, left_all=lambda task: True
+    )
 
 
 def shown(transcript):

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from fixtures import Accuracies, Reported, reported
+from made_run import Accuracies, Reported, reported
 
 
 @pytest.fixture(autouse=True, scope="session")

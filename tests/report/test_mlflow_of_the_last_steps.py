@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures import Reported
+from made_run import Reported
 from mlflow import MlflowClient, artifacts
 
 from unsee.errors import UserError
@@ -43,7 +43,8 @@ def test_parent_is_comparable_and_its_models_resolve(success: Reported, parent: 
     assert metrics["relearning/image/20/gap"] == pytest.approx(0.13)
     assert metrics["distance_to_retrained/forget/vqa/accuracy"] == 0.0
     assert run.data.params["unlearn.alpha"] == "1.25"
-    assert run.data.params["forget_people"] == "6"
+    assert (run.data.params["method"], run.data.params["seed"], run.data.params["forget_people"]) == ("vkd", "0", "6")
+    assert run.data.params["benchmark_digest"] == success.summary["benchmark"]["digest"]
     assert {file.path for file in client.list_artifacts(parent)} == {"evaluation", "report.html", "summary.json"}
     predictions = client.list_artifacts(parent, "evaluation/unlearned")
     assert [file.path for file in predictions] == ["evaluation/unlearned/predictions.parquet"]
@@ -133,3 +134,17 @@ def test_unfinished_model_is_not_registered(success: Reported, tmp_path: Path) -
             tracker=NoTracker(),
         )
     assert not (tmp_path / "registration").exists()
+
+
+def test_models_on_this_machine_are_registered_where_the_store_keeps_them(
+    success: Reported, parent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = (tmp_path / "store").as_uri()
+    monkeypatch.setenv("UNSEE_STORE", root)
+    found = registered(success, success.arguments["vanilla"], tmp_path / "registration")["models"]
+    for model in found.values():
+        version = MlflowClient().get_model_version(model["name"], model["version"])
+        assert version.source == f"{root}/model/{model['sha256']}"
+        assert version.tags["sha256"] == model["sha256"]
+        copy = artifacts.download_artifacts(model["uri"], dst_path=str(tmp_path / model["version"]))
+        assert artifact.read(Path(copy), "model").digest == model["sha256"]

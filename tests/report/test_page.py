@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from fixtures import Reported, make_run
+from made_run import Reported, make_run
 from pages import Elements, text
 
 from unsee.steps import report

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from fixtures import Accuracies, Reported, reported
+from made_run import Accuracies, Reported, reported
 
 from unsee.errors import UserError
 from unsee.evaluation.metrics import Prediction

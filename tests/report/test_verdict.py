@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures import Accuracies, Reported, reported
+from made_run import Accuracies, Reported, reported
 from pages import text
 
 FACES = Accuracies(0.26, 0.96, 0.97)

@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter
 
-from unsee.settings import UnlearnSettings
+from unsee.sections import UnlearnSettings
 from unsee.tracking import NoTracker
 from unsee.unlearning.method import settings_of
 

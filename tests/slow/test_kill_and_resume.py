@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
+from unsee.stack import Stack
 from unsee.steps import resolve_settings
 from unsee.storage import artifact
+from unsee.storage.store import open_store
 from unsee.training import Checkpoints
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -66,26 +69,27 @@ class Place:
     """Where a step runs, and finds what it left when it was killed."""
 
     directory: Path
+    elsewhere: str = ""
 
     @property
     def out(self) -> Path:
         return self.directory / "out"
 
     @property
-    def checkpoints(self) -> Path:
-        return self.directory / "checkpoints"
+    def checkpoints(self) -> str:
+        return self.elsewhere or (self.directory / "checkpoints").as_uri()
 
     @classmethod
-    def make(cls, directory: Path, store: Path) -> "Place":
-        """An empty place with an MLflow store of its own."""
+    def make(cls, directory: Path, store: Path, checkpoints: str = "") -> "Place":
+        """An empty place with an MLflow store of its own, and checkpoints of its own unless they are elsewhere."""
         directory.mkdir(parents=True)
         shutil.copyfile(store, directory / "mlflow.db")
-        return cls(directory)
+        return cls(directory, checkpoints)
 
     def start(self, step: Step) -> subprocess.Popen[str]:
         untracked = {name: v for name, v in os.environ.items() if not name.startswith(("MLFLOW_", "KFP_", "UNSEE_"))}
         variables = {
-            "UNSEE_CHECKPOINTS": str(self.checkpoints),
+            "UNSEE_CHECKPOINTS": self.checkpoints,
             "UNSEE_CHECKPOINT_SECONDS": "0",
             "MLFLOW_TRACKING_URI": f"sqlite:///{self.directory / 'mlflow.db'}",
         }
@@ -207,17 +211,36 @@ def test_a_step_killed_at_any_instant_and_run_again_writes_the_same_bytes(name, 
         assert place.finish(step) == expected.files, f"killed after {instant:.2f} of {expected.seconds:.2f} s"
 
 
+@pytest.fixture(params=["directory", "s3"])
+def checkpoints(request, tmp_path, monkeypatch) -> Iterator[str]:
+    """An address for checkpoints: the place's own, and a real object store."""
+    if request.param == "directory":
+        yield ""
+        return
+    stack = Stack(tmp_path / "stack")
+    stack.up(["s3"])
+    for name, value in stack.environment().items():
+        monkeypatch.setenv(name, value)
+    yield stack.environment()["UNSEE_CHECKPOINTS"]
+    stack.down()
+
+
 @pytest.mark.parametrize(
     ("name", "trainings", "weights"), [("build-vanilla", 2, "model.safetensors"), ("unlearn", 1, "delta.safetensors")]
 )
 def test_a_killed_training_repeats_no_step_that_its_checkpoint_holds(
-    name, trainings, weights, undisturbed, store, tmp_path
+    name, trainings, weights, undisturbed, store, checkpoints, tmp_path
 ):
-    """The losses recorded in the checkpoint are marked: a step that was computed again would lose its mark."""
+    """The losses recorded in the checkpoint are marked: a step that was computed again would lose its mark.
+
+    With checkpoints in an object store, nothing else is left of the killed run.
+    """
     expected = undisturbed[name]
-    place = Place.make(tmp_path / name, store)
+    place = Place.make(tmp_path / name, store, checkpoints)
     kill_once_saved(place.start(expected.step), place, trainings)
     marked = mark_losses(place)
+    if checkpoints:
+        place = Place.make(tmp_path / "empty", store, checkpoints)
     files = place.finish(expected.step)
     history, original = place.history(), expected.place.history()
     resumed = [IMPOSSIBLE_LOSS in point.values() for point in history]
@@ -227,11 +250,13 @@ def test_a_killed_training_repeats_no_step_that_its_checkpoint_holds(
         p for p, r in zip(original, resumed, strict=True) if not r
     ]
     assert files[weights] == expected.files[weights]
+    assert open_store(place.checkpoints).sizes() == {}
 
 
 def kill_once_saved(process: subprocess.Popen[str], place: Place, trainings: int) -> None:
     """SIGKILL as soon as this many trainings of the step have saved a checkpoint."""
-    while process.poll() is None and len(list(place.checkpoints.glob("*.safetensors"))) < trainings:
+    store = open_store(place.checkpoints)
+    while process.poll() is None and len(store.sizes()) < trainings:
         time.sleep(0.005)
     process.kill()
     process.wait()
@@ -239,9 +264,9 @@ def kill_once_saved(process: subprocess.Popen[str], place: Place, trainings: int
 
 def mark_losses(place: Place) -> int:
     """Replace all recorded losses by an impossible one; returns how many steps the checkpoints hold."""
-    steps = 0
-    for file in place.checkpoints.glob("*.safetensors"):
-        saved = Checkpoints(file)
+    steps, store = 0, open_store(place.checkpoints)
+    for name in store.sizes():
+        saved = Checkpoints(store, name)
         tensors, state = saved.load()
         curve = [{**dict.fromkeys(point, IMPOSSIBLE_LOSS), "step": point["step"]} for point in state["curve"]]
         saved.save(tensors, {"curve": curve})

@@ -7,7 +7,7 @@ from float64_pixels import see_in_float64
 from unsee.bench import plain
 from unsee.mllm.families import only_tunable
 from unsee.mllm.rows import ImageBank, Portraits
-from unsee.settings import ThresholdSettings
+from unsee.sections import ThresholdSettings
 from unsee.statistics.fisher import diagonal_fisher
 from unsee.steps.collect_statistics import visual_layers
 from unsee.unlearning.saliency import saliency_mask

@@ -7,7 +7,7 @@ from unlearning_work import activations_of
 from unsee.bench import plain
 from unsee.mllm.rows import ImageBank
 from unsee.pruning import choose_neurons
-from unsee.settings import PruneSettings
+from unsee.sections import PruneSettings
 from unsee.statistics.importance import (
     flatten,
     mean_absolute_activation,

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from unsee.benchmark import schema
 from unsee.errors import UserError
 from unsee.mllm import checkpoint
-from unsee.settings import UnlearnSettings
+from unsee.sections import UnlearnSettings
 from unsee.steps import compare_methods, compare_report, evaluate, prepare_benchmark, relearn_attack, unlearn
 from unsee.steps.compare_methods import Measured, Reference
 from unsee.storage import artifact
@@ -65,10 +65,10 @@ def test_a_given_benchmark_is_copied_whole(tiny_run, small_benchmark):
 
 
 def test_a_damaged_benchmark_is_not_copied(small_benchmark, tmp_path):
-    prepare_benchmark.run(small_benchmark.directory, tmp_path / "copy", NoTracker())
+    prepare_benchmark.run(str(small_benchmark.directory), tmp_path / "copy", NoTracker())
     (tmp_path / "copy/images/P001/00.png").write_bytes(b"")
     with pytest.raises(UserError, match=r"images/P001/00\.png was changed or damaged"):
-        prepare_benchmark.run(tmp_path / "copy", tmp_path / "again", NoTracker())
+        prepare_benchmark.run(str(tmp_path / "copy"), tmp_path / "again", NoTracker())
     assert not (tmp_path / "again").exists()
 
 
@@ -273,7 +273,7 @@ class Failing(NoTracker):
 
 
 def test_a_step_that_fails_publishes_nothing_and_goes_on_from_its_checkpoint(tiny_run, tmp_path, monkeypatch):
-    monkeypatch.setenv(CHECKPOINTS, str(tmp_path / "checkpoints"))
+    monkeypatch.setenv(CHECKPOINTS, (tmp_path / "checkpoints").as_uri())
     monkeypatch.setenv("UNSEE_CHECKPOINT_SECONDS", "-1")
     out = tmp_path / "out"
     with pytest.raises(ConnectionError):
@@ -288,7 +288,7 @@ def test_a_step_that_fails_publishes_nothing_and_goes_on_from_its_checkpoint(tin
 
 
 def test_a_checkpoint_of_other_settings_is_not_used(tiny_run, tmp_path, monkeypatch):
-    monkeypatch.setenv(CHECKPOINTS, str(tmp_path / "checkpoints"))
+    monkeypatch.setenv(CHECKPOINTS, (tmp_path / "checkpoints").as_uri())
     monkeypatch.setenv("UNSEE_CHECKPOINT_SECONDS", "-1")
     other = tiny_run.settings.unlearn.model_copy(update={"alpha": 2.0})
     with pytest.raises(ConnectionError):
@@ -315,7 +315,7 @@ def test_an_evaluation_that_cannot_be_uploaded_is_kept(tiny_run, tmp_path):
 
 
 def test_an_attack_that_cannot_be_uploaded_is_kept_and_not_run_again(tiny_run, tmp_path, monkeypatch):
-    monkeypatch.setenv(CHECKPOINTS, str(tmp_path / "checkpoints"))
+    monkeypatch.setenv(CHECKPOINTS, (tmp_path / "checkpoints").as_uri())
     settings = tiny_run.settings.relearn.model_copy(update={"samplings": ("image",), "percents": (50,)})
 
     def attack(tracker):

@@ -11,6 +11,8 @@ from mlflow import MlflowClient, artifacts
 from unsee.errors import UserError
 from unsee.tracking import NoTracker
 from unsee.tracking import mlflow as tracking
+from unsee.tracking.registry import register_version
+from unsee.tracking.text import flatten
 
 
 @pytest.fixture
@@ -160,7 +162,7 @@ def test_steps_of_one_pipeline_run_find_the_same_parent(store: MlflowClient, mon
 
 
 def test_secrets_and_long_values_never_reach_the_store() -> None:
-    flat = tracking.flatten(
+    flat = flatten(
         {
             "s3": {"secret_key": "hunter2", "endpoint": "https://user:hunter2@store/bucket"},
             "tokenizer": "byte-level",
@@ -187,7 +189,7 @@ def test_version_resolves_through_its_alias_to_the_same_bytes(
     store: MlflowClient, parent: str, weights: Path, tmp_path: Path
 ) -> None:
     tags = {"method": "vkd", "seed": "0"}
-    version = tracking.register_version("unsee-embedded", weights, "c0ffee", tags, ["candidate"], parent)
+    version = register_version("unsee-embedded", weights, "c0ffee", tags, ["candidate"], parent)
     assert version.source == weights.as_uri()
     assert version.uri == "models:/unsee-embedded/1"
     found = store.get_model_version_by_alias("unsee-embedded", "candidate")
@@ -198,16 +200,16 @@ def test_version_resolves_through_its_alias_to_the_same_bytes(
 
 
 def test_same_bytes_at_the_same_place_are_one_version(store: MlflowClient, parent: str, weights: Path) -> None:
-    first = tracking.register_version("unsee-embedded", weights, "c0ffee", {"unsee": "0.1"}, ["candidate"], parent)
-    again = tracking.register_version("unsee-embedded", weights, "c0ffee", {"unsee": "0.2"}, ["candidate"], parent)
-    changed = tracking.register_version("unsee-embedded", weights, "decaf", {}, ["candidate"], parent)
+    first = register_version("unsee-embedded", weights, "c0ffee", {"unsee": "0.1"}, ["candidate"], parent)
+    again = register_version("unsee-embedded", weights, "c0ffee", {"unsee": "0.2"}, ["candidate"], parent)
+    changed = register_version("unsee-embedded", weights, "decaf", {}, ["candidate"], parent)
     assert (first.version, again.version, changed.version) == ("1", "1", "2")
     assert store.get_model_version_by_alias("unsee-embedded", "candidate").version == 2
     assert store.get_model_version("unsee-embedded", "1").tags == {"unsee": "0.2", "sha256": "c0ffee"}
 
 
 def test_remote_source_is_registered_as_it_is(store: MlflowClient, parent: str) -> None:
-    version = tracking.register_version("unsee-llava", "s3://bucket/vanilla", "c0ffee", {}, ["vanilla"], parent)
+    version = register_version("unsee-llava", "s3://bucket/vanilla", "c0ffee", {}, ["vanilla"], parent)
     assert store.get_model_version("unsee-llava", version.version).source == "s3://bucket/vanilla"
 
 
@@ -219,10 +221,10 @@ def test_server_nests_runs_and_holds_the_files_it_cannot_reach(
     with tracking.step_run("unlearn") as step:
         step.log_metrics({"loss": 1.0}, step=3)
     with tracking.step_run("register") as registering:
-        version = tracking.register_version(
+        version = register_version(
             "unsee-embedded", weights, "c0ffee", {"method": "vkd"}, ["candidate"], registering.run_id
         )
-        again = tracking.register_version("unsee-embedded", weights, "c0ffee", {}, [], registering.run_id)
+        again = register_version("unsee-embedded", weights, "c0ffee", {}, [], registering.run_id)
     tracking.finish_parent(parent, succeeded=True)
 
     assert server.get_run(parent).info.status == "FINISHED"
@@ -233,4 +235,4 @@ def test_server_nests_runs_and_holds_the_files_it_cannot_reach(
     copy = artifacts.download_artifacts("models:/unsee-embedded@candidate", dst_path=str(tmp_path / "copy"))
     assert contents(Path(copy)) == contents(weights)
     with pytest.raises(UserError, match="register from within a run"):
-        tracking.register_version("unsee-embedded", tmp_path / "copy", "decaf", {}, [], None)
+        register_version("unsee-embedded", tmp_path / "copy", "decaf", {}, [], None)

@@ -13,8 +13,8 @@ from unlearning_work import copy_of
 from unsee.bench import plain
 from unsee.errors import UserError
 from unsee.mllm import checkpoint
+from unsee.mllm.augmentation import augmented
 from unsee.mllm.packing import pack_training
-from unsee.mllm.rows import augmented
 from unsee.tracking import NoTracker
 from unsee.training import Checkpoints
 from unsee.unlearning import method as methods
@@ -253,6 +253,40 @@ def test_removing_either_intervention_changes_vgid_s_teacher(student, make_work)
     torch.testing.assert_close(plain_answers, vanilla(work_rows.forward(work_rows.keys)).exp())
     for one, other in ((both, seen), (both, told), (seen, told), (both, plain_answers), (seen, plain_answers)):
         assert (one - other).abs().sum(dim=1).mean() > 1e-2
+
+
+def test_vgid_tells_what_its_teacher_still_knows_with_neither_intervention_with_each_and_with_both(student, make_work):
+    work = make_work(student, "vgid", questions=2, **ALL, instruction=INSTRUCTION, noise_level=3.0, draws=1)
+    asked = [
+        question
+        for question in work.benchmark.select(role="eval", modality="vqa", view="train", task="classification")
+        if question.entity_id in work.request.forget
+    ]
+
+    def right(question, told, noised):
+        generator = torch.Generator().manual_seed(work.settings.seed)
+        portraits = dict.fromkeys(asked_of.image for asked_of in asked)
+        shown = work.bank.pixels(list(portraits))
+        noise = torch.stack([3.0 * p.std() * torch.randn(p.shape, generator=generator) for p in shown])
+        pixels = dict(zip(portraits, shown + noise if noised else shown, strict=True))
+        prompt = f"You do not know {question.entity_name}. {question.prompt}" if told else question.prompt
+        logs = []
+        for option in question.options:
+            rendered = student.prompter.scored(prompt, [option], image=True)
+            found = stock_logs(student, rendered, pixels[question.image])
+            logs.append(found.gather(1, torch.tensor(rendered.answers[0])[:, None]).mean())
+        return int(torch.stack(logs).argmax()) == question.answer_index
+
+    interventions = {
+        "neither": (False, False),
+        "noise": (False, True),
+        "instruction": (True, False),
+        "both": (True, True),
+    }
+    assert together(work).told == {
+        f"teacher_accuracy/{name}": pytest.approx(sum(right(q, *which) for q in asked) / len(asked))
+        for name, which in interventions.items()
+    }
 
 
 def test_vgid_distils_on_forget_portraits_and_holds_vanilla_on_what_stays(vanilla, student, make_work):

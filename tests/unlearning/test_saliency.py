@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from unsee.errors import UserError
-from unsee.settings import ThresholdSettings
+from unsee.sections import ThresholdSettings
 from unsee.unlearning.saliency import BitMask, SaliencyMask, require_live, saliency_mask
 
 shapes = st.lists(st.integers(0, 9), min_size=0, max_size=3)

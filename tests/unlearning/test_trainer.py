@@ -12,7 +12,9 @@ from unlearning_work import settings as settings_with
 
 from unsee.bench import plain
 from unsee.errors import TrainingFailure, UserError
-from unsee.mllm.rows import Rows, blended
+from unsee.mllm.augmentation import blended
+from unsee.mllm.rows import Rows
+from unsee.storage.store import FileStore
 from unsee.tracking import NoTracker
 from unsee.training import Checkpoints
 from unsee.unlearning.method import Term
@@ -48,15 +50,20 @@ def clipped(gradients, largest):
     return {n: g * min(1.0, float(largest / norm)) for n, g in gradients.items()}
 
 
-def reference_gradients(work, unlearning, vanilla):
-    """Eq. 5 by hand: clip(keep(m (.) -alpha grad L_f)) + clip(keep(grad(L_r + beta L_VKD)))."""
+def reference_gradients(work, unlearning, vanilla, attacked=None):
+    """Eq. 5 by hand: clip(keep(m (.) -alpha grad L_f)) + clip(keep(grad(L_r + beta L_VKD))).
+
+    attacked: the model at which L_f is taken, if it is another.
+    """
     mllm, parameters = work.mllm, dict(unlearning.parameters)
-    forget = -ALPHA * plain_loss(mllm, work.forget, work.forget.keys)
+    forgetting = mllm if attacked is None else attacked
+    forget = -ALPHA * plain_loss(forgetting, work.forget, work.forget.keys)
     preserve = plain_loss(mllm, work.retain, work.retain.keys)
     preserve = preserve + BETA * plain_vkd(mllm, vanilla, work.retain, work.retain.keys)
     found = []
-    for loss, masked in ((forget, True), (preserve, work.settings.mask_on == "update")):
-        gradients = dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True))
+    for model, loss, masked in ((forgetting, forget, True), (mllm, preserve, work.settings.mask_on == "update")):
+        tuned = [model.model.get_parameter(name) for name in parameters]
+        gradients = dict(zip(parameters, torch.autograd.grad(loss, tuned), strict=True))
         for name, gradient in gradients.items():
             if masked:
                 gradient = gradient * unlearning.mask.masks[name].unpack()
@@ -98,6 +105,48 @@ def test_two_updates_equal_adamw_by_hand_on_the_plain_losses(mllm64, make_work, 
     for name, parameter in unlearning.parameters.items():
         update, wanted = parameter - started[name], expected[name] - started[name]
         assert (update - wanted).norm() <= 1e-5 * wanted.norm(), name
+
+
+def is_cached(mllm, name):
+    """Whether a weight lies before the tuned layers, whose outputs are computed once."""
+    reached = [mllm.projector, *mllm.tower_layers[-2:]]
+    weights = {id(parameter) for module in reached for parameter in module.parameters()}
+    tower = {id(parameter) for parameter in mllm.tower.parameters()}
+    return id(mllm.model.get_parameter(name)) in tower - weights
+
+
+def test_resisting_takes_the_forget_gradient_where_an_attack_s_first_step_leads(mllm64, make_work, make):
+    mllm = see_in_float64(mllm64)
+    vanilla = copy_of(mllm)
+    changes = {"resist": {"step": 1e-3, "after": 0.0}, "batch_forget_images": 3, "batch_retain_images": 3}
+    work, unlearning = make_work(mllm, micro_batch_images=2, **changes), make(mllm, micro_batch_images=2, **changes)
+    bits = {name: tensor.clone() for name, tensor in mllm.model.state_dict().items()}
+    attacked = copy_of(mllm)
+    attacked.model.requires_grad_(True)
+    plain_loss(attacked, work.forget, work.forget.keys).backward()
+    with torch.no_grad():
+        for name, parameter in attacked.model.named_parameters():
+            if parameter.grad is not None and not is_cached(attacked, name):
+                parameter -= 1e-3 * parameter.grad.sign()
+    expected = reference_gradients(work, unlearning, vanilla, attacked)
+    undisturbed = reference_gradients(work, unlearning, vanilla)
+
+    unlearning.gradients(0)
+
+    for name, parameter in unlearning.parameters.items():
+        wanted = expected[name]
+        assert (parameter.grad - wanted).norm() <= 1e-6 * wanted.norm(), name
+        assert (undisturbed[name] - wanted).norm() > 1e-2 * wanted.norm(), name
+    assert all(torch.equal(tensor, bits[name]) for name, tensor in mllm.model.state_dict().items())
+
+
+def test_resisting_begins_after_its_share_of_the_steps(llava, make):
+    changes = {"epochs": 4, "resist": {"step": 1e-2, "after": 0.5}}
+    plain_losses = [point["forget_loss"] for point in make(copy_of(llava), epochs=4).run()]
+    losses = [point["forget_loss"] for point in make(llava, **changes).run()]
+    assert len(losses) == 8
+    assert losses[:4] == plain_losses[:4]
+    assert all(found < plain for found, plain in zip(losses[4:], plain_losses[4:], strict=True))
 
 
 def linear_terms(unlearning, forget_scale):
@@ -215,7 +264,7 @@ def test_a_run_interrupted_several_times_ends_in_the_same_bits(llava, make, tmp_
     shape = {"epochs": 3, "batch_forget_images": 1, "questions": 2, "versions": 2}
     undisturbed = make(copy_of(llava), **shape)
     curve = undisturbed.run()
-    checkpoints, stops = Checkpoints(tmp_path / "saved.safetensors", seconds=-1), [0, 3, 1]
+    checkpoints, stops = Checkpoints(FileStore(tmp_path), "saved.safetensors", seconds=-1), [0, 3, 1]
     resumed_curve = None
     while resumed_curve is None:
         work = make(copy_of(llava), checkpoints=checkpoints, **shape)
@@ -315,7 +364,7 @@ def test_the_cost_counts_what_is_trained(llava, make):
 def test_the_time_of_an_epoch_is_unknown_where_a_resumed_run_had_fewer_than_two_steps_to_make(
     llava, make, tmp_path, left
 ):
-    checkpoints, stops = Checkpoints(tmp_path / "saved.safetensors", seconds=-1), [3] if left else []
+    checkpoints, stops = Checkpoints(FileStore(tmp_path), "saved.safetensors", seconds=-1), [3] if left else []
     shape = {"epochs": 2, "questions": 2, "checkpoints": checkpoints}
     work = make(copy_of(llava), **shape)
     work = replace(work, terms=[[dying(terms[0], stops), *terms[1:]] for terms in work.terms])

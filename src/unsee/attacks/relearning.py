@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from unsee.benchmark.schema import Benchmark, ForgetRequest
 from unsee.evaluation.asking import Asked, Examiner
 from unsee.mllm.families import Mllm, only_tunable
 from unsee.mllm.rows import ImageBank, Portraits, mean_loss
-from unsee.settings import RelearnSettings
+from unsee.sections import RelearnSettings
 from unsee.training import Optimisation, Training, clip
 
 Sampling = Literal["person", "image"]
@@ -76,7 +77,8 @@ class RelearningAttack:
         self.mllm, self.settings = mllm, settings
         self.bank = ImageBank(mllm, benchmark)
         self.portraits = Portraits(mllm, self.bank, benchmark, request.forget)
-        self.examiner = Examiner(mllm, self.bank, settings.evaluation_batch_images, settings.choice)
+        batch = settings.evaluation_batch_images
+        self.examiner = Examiner(mllm, self.bank.pixels, batch, settings.choice, self.bank.frame)
         evaluated = benchmark.select(role="eval", task="classification")
         self.asked = [Asked(q, q.modality, q.image) for q in evaluated if q.entity_id in request.forget]
         self.original = {name: tensor.clone() for name, tensor in mllm.model.state_dict().items()}
@@ -110,11 +112,12 @@ class RelearningAttack:
         return result(curve, budget)
 
     def _loss(self, images: Sequence[str]) -> Tensor:
-        return mean_loss(self.portraits.forward(images))
+        chunks = self.portraits.chunks(images, len(images))
+        losses = [mean_loss(self.portraits.forward(chunk)) * (len(chunk) / len(images)) for chunk in chunks]
+        return torch.stack(losses).sum()
 
     def _measure(self, epoch: int, budget: Budget) -> dict[str, float | None]:
-        scores = self.examiner.scores(self.asked)
-        right = [int(np.argmax(s)) == a.question.answer_index for s, a in zip(scores, self.asked, strict=True)]
+        right = self.examiner.right(self.asked)
 
         def accuracy(wanted: Sequence[bool]) -> float | None:
             chosen = [r for r, w in zip(right, wanted, strict=True) if w]

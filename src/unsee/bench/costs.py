@@ -94,7 +94,7 @@ def main(out: Path, methods: str, recipes: Mapping[str, Recipe] = RECIPES) -> Re
     for workload, recipe in recipes.items():
         with TemporaryDirectory() as directory:
             benchmark = Path(directory) / "benchmark"
-            embedded.generate(recipe.settings().benchmark, benchmark)
+            embedded.generate(recipe.settings().generated, benchmark)
             report[workload] = {method: _apart(workload, recipe, method, benchmark) for method in named}
     write_json(out, report)
     return report

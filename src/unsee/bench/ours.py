@@ -50,7 +50,8 @@ class Ours:
 
     def scores(self, asked: Sequence[Asked]) -> list[list[float]]:
         """Scores of every option of every question."""
-        return Examiner(self.workload.mllm, self.bank, self.workload.settings.evaluation.batch_images).scores(asked)
+        batch_images = self.workload.settings.evaluation.batch_images
+        return Examiner(self.workload.mllm, self.bank.pixels, batch_images).scores(asked)
 
     def statistics(self) -> Statistics:
         """Fisher information and importance, one pass each."""

@@ -35,6 +35,7 @@ COMMON = (
     "unlearn.blends=0",
     "unlearn.bound=none",
     "unlearn.decay=0",
+    "unlearn.resist=null",
 )
 
 
@@ -95,7 +96,7 @@ class Recipe:
     def with_settings(self, directory: Path, settings: Settings) -> Workload:
         """The workload of any method; its benchmark is drawn into `directory`, or read if it is there."""
         drawn = (directory / MANIFEST).exists()
-        benchmark = load(directory) if drawn else embedded_benchmark.generate(settings.benchmark, directory)
+        benchmark = load(directory) if drawn else embedded_benchmark.generate(settings.generated, directory)
         people = [question for question in benchmark.questions if question.split != "realworld"]
         asked = tuple(worded for question in people if (worded := self.wording(question)) is not None)
         benchmark = replace(benchmark, questions=asked)

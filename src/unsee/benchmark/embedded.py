@@ -13,7 +13,7 @@ from unsee.benchmark.portraits import Face, distinct_faces, draw_view
 from unsee.benchmark.profile_questions import caption_questions, draw_options, person_questions
 from unsee.benchmark.schema import Benchmark, Question, Split, load, write_questions
 from unsee.progress import progress
-from unsee.settings import BenchmarkSettings
+from unsee.sections import BenchmarkSettings
 from unsee.storage import artifact
 
 REALWORLD_SEED = 20_260_101

@@ -12,7 +12,6 @@ standing for "this person"; with `options` they are evaluated by choice, without
 default) or cloze. Image paths are relative to the folder.
 """
 
-import hashlib
 import os
 import re
 import reprlib
@@ -29,11 +28,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from pydantic_core import ErrorDetails, from_json, to_json
 
 from unsee.benchmark.images import read_image
-from unsee.benchmark.profile_questions import UNNAMED, Form, draw_options, person_questions
+from unsee.benchmark.profile_questions import UNNAMED, Form, draw_options, keyed_generator, person_questions
 from unsee.benchmark.schema import Benchmark, Question, Split, Task, load, write_questions
 from unsee.errors import Problems, UserError
 from unsee.progress import progress
-from unsee.settings import OPTIONS
+from unsee.sections import OPTIONS
 from unsee.storage import artifact
 
 PEOPLE = "people.jsonl"
@@ -58,6 +57,11 @@ SPECIAL_TOKEN = re.compile(r"</?s>|<(?:image|pad|unk)>|<\|.*?\|>")
 def _one_line(text: str) -> str:
     if any(unicodedata.category(character) == "Cc" for character in text):
         raise ValueError("holds a line break or another control character; write it in one line")
+    return without_special_tokens(text)
+
+
+def without_special_tokens(text: str) -> str:
+    """The text. Raises ValueError if it holds what a tokenizer takes for a command."""
     if found := SPECIAL_TOKEN.search(text):
         raise ValueError(f"holds {found[0]}, which models read as a command; write it without the brackets")
     return text
@@ -146,7 +150,8 @@ def import_folder(source: Path, out: Path, *, seed: int = 0) -> Benchmark:
     """Write the benchmark directory `out` from the photographs and `people.jsonl` in `source`.
 
     About a quarter of each person's images (at least one) is held out, drawn from `seed` and the person's id. Images
-    become RGB PNG files of at most `LONG_SIDE` pixels. Nothing is written before the whole folder was found sound.
+    become RGB PNG files of at most `LONG_SIDE` pixels; the manifest keeps the sha256 of each original, by which a
+    deletion request can name it. Nothing is written before the whole folder was found sound.
 
     Raises:
         Problems: everything that is wrong with the folder, by line of `people.jsonl`.
@@ -162,6 +167,7 @@ def import_folder(source: Path, out: Path, *, seed: int = 0) -> Benchmark:
         questions = _write_people(people, source, directory, seed)
         write_questions(directory, questions)
         facts["counts"] = Benchmark(directory, facts["name"], tuple(questions)).counts
+        facts["originals"] = _originals(people, source)
     return load(out)
 
 
@@ -275,14 +281,27 @@ def _write_people(people: Sequence[Person], source: Path, directory: Path, seed:
     pools = _pools(person.facts for person in people)
     questions: list[Question] = []
     for index, person in enumerate(progress(people, "importing photographs")):
-        images = _write_images(person, source, directory, f"images/{index:04d}")
-        questions += _ask(person, images, pools, _generator(seed, person.id))
+        images = _write_images(person, source, directory, _image_names(index, person))
+        questions += _ask(person, images, pools, keyed_generator(seed, person.id))
     return questions
 
 
-def _write_images(person: Person, source: Path, directory: Path, folder: str) -> list[str]:
-    (directory / folder).mkdir(parents=True)
-    names = [f"{folder}/{number}.png" for number in range(len(person.images))]
+def _image_names(index: int, person: Person) -> list[str]:
+    """Where the images of the person of that index lie in the benchmark."""
+    return [f"images/{index:04d}/{number}.png" for number in range(len(person.images))]
+
+
+def _originals(people: Sequence[Person], source: Path) -> dict[str, str]:
+    """Image in the benchmark -> sha256 of the file it was made from."""
+    return {
+        name: artifact.file_digest(_inside(source, original))
+        for index, person in enumerate(people)
+        for name, original in zip(_image_names(index, person), person.images, strict=True)
+    }
+
+
+def _write_images(person: Person, source: Path, directory: Path, names: list[str]) -> list[str]:
+    (directory / names[0]).parent.mkdir(parents=True)
     for name, original in zip(names, person.images, strict=True):
         image = read_image(_inside(source, original))
         image.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS)
@@ -306,8 +325,3 @@ def _ask(
         eval_train_images=train,
         own=[question.form(index) for index, question in enumerate(person.questions)],
     )
-
-
-def _generator(seed: int, entity_id: str) -> np.random.Generator:
-    """Drawn from the id, so that one person's views and options do not change when another person joins the folder."""
-    return np.random.default_rng([seed, int.from_bytes(hashlib.sha256(entity_id.encode()).digest())])

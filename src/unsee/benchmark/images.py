@@ -1,6 +1,7 @@
 """Opening image files that others made: what Pillow decodes becomes 8-bit RGB, everything else one clear reason."""
 
 import warnings
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -24,17 +25,16 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         UserError: the file is missing, empty, in no known format, damaged, or smaller than `MIN_SIDE` pixels on a side
             or larger than `max_pixels` in all.
     """
-    try:
-        _check_file(path)
-        return _decode(path, max_pixels)
-    except UserError:
-        raise
-    except Image.DecompressionBombError:
-        raise UserError(f"{path} has more than {max_pixels:,} pixels; scale it down") from None
-    except UnidentifiedImageError:
-        raise UserError(f"{path} is not an image in a known format; save it as JPEG or PNG") from None
-    except Exception as error:  # decoders raise whatever a damaged file drives them to
-        raise UserError(f"{path} cannot be read ({error}); replace it with an intact copy") from error
+    return _decode(path, str(path), max_pixels)[0]
+
+
+def image_format(data: bytes, name: str) -> str:
+    """The format ("JPEG") of an image file's content, if `read_image` would take it; `name` says what it is.
+
+    Raises:
+        UserError: as `read_image`.
+    """
+    return _decode(BytesIO(data), name, MAX_PIXELS)[1]
 
 
 def _check_file(path: Path) -> None:
@@ -46,20 +46,32 @@ def _check_file(path: Path) -> None:
         raise UserError(f"{path} is empty (0 bytes); replace it with an intact copy")
 
 
-def _decode(path: Path, max_pixels: int) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with Image.open(path, formats=FORMATS) as image:
-            _check_size(path, image.size, max_pixels)
-            return _to_rgb(image)
+def _decode(file: Path | BytesIO, name: str, max_pixels: int) -> tuple[Image.Image, str]:
+    """The image and its format."""
+    try:
+        if isinstance(file, Path):
+            _check_file(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(file, formats=FORMATS) as image:
+                _check_size(name, image.size, max_pixels)
+                return _to_rgb(image), str(image.format)
+    except UserError:
+        raise
+    except Image.DecompressionBombError:
+        raise UserError(f"{name} has more than {max_pixels:,} pixels; scale it down") from None
+    except UnidentifiedImageError:
+        raise UserError(f"{name} is not an image in a known format; save it as JPEG or PNG") from None
+    except Exception as error:  # decoders raise whatever a damaged file drives them to
+        raise UserError(f"{name} cannot be read ({error}); replace it with an intact copy") from error
 
 
-def _check_size(path: Path, size: tuple[int, int], max_pixels: int) -> None:
+def _check_size(name: str, size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
-        raise UserError(f"{path} is {width} x {height}, more than {max_pixels:,} pixels; scale it down")
+        raise UserError(f"{name} is {width} x {height}, more than {max_pixels:,} pixels; scale it down")
     if min(size) < MIN_SIDE:
-        raise UserError(f"{path} is {width} x {height}; give an image of at least {MIN_SIDE} pixels on each side")
+        raise UserError(f"{name} is {width} x {height}; give an image of at least {MIN_SIDE} pixels on each side")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

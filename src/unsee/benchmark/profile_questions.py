@@ -7,13 +7,14 @@ go by their name. In CLEAR's shape, facts are asked for by name only; an image i
 chosen.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from unsee.benchmark.schema import Question, Role, Split, Task, View
-from unsee.settings import OPTIONS
+from unsee.sections import OPTIONS
 
 UNNAMED = "this person"
 NAMING = f"What is the name of {UNNAMED}?"
@@ -85,7 +86,7 @@ def person_questions(
     named = _forms(profile, options, name)
     seen = [*_forms(profile, options, UNNAMED), *own]
     naming = Form("name", "generation", NAMING, name)
-    person = _Person(entity_id, name, split)
+    person = Person(entity_id, name, split)
     return person.rows(named, seen, [*seen, naming], train_images, heldout_images, eval_train_images)
 
 
@@ -118,7 +119,7 @@ def caption_questions(
     named = [form for form in _forms(profile, options, name) if form.task != "cloze"]
     caption = Form("caption", "generation", f"Describe {UNNAMED} in one sentence.", _caption(profile, name))
     naming = Form("name", "classification", NAMING, name, names)
-    person = _Person(entity_id, name, split)
+    person = Person(entity_id, name, split)
     return person.rows(named, [caption, naming], [caption], train_images, heldout_images, eval_train_images)
 
 
@@ -135,8 +136,15 @@ def draw_options(rng: np.random.Generator, value: str, pool: Iterable[str], n: i
     return tuple(drawn[i] for i in rng.permutation(n))
 
 
+def keyed_generator(seed: int, key: str) -> np.random.Generator:
+    """Drawn from the key, so that what is drawn for one does not change when another joins."""
+    return np.random.default_rng([seed, int.from_bytes(hashlib.sha256(key.encode()).digest())])
+
+
 @dataclass(frozen=True, slots=True)
-class _Person:
+class Person:
+    """Somebody who is asked about; the rows of one person are made by name or with each of their images."""
+
     entity_id: str
     name: str
     split: Split | None
@@ -162,9 +170,11 @@ class _Person:
         ]
 
     def ask(self, forms: Sequence[Form], role: Role) -> list[Question]:
+        """These questions by name."""
         return [self._question(form, role, None, None) for form in forms]
 
     def ask_of_images(self, forms: Sequence[Form], role: Role, view: View, images: Sequence[str]) -> list[Question]:
+        """These questions about each image."""
         return [self._question(form, role, view, image) for image in images for form in forms]
 
     def _question(self, form: Form, role: Role, view: View | None, image: str | None) -> Question:

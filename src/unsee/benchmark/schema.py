@@ -13,8 +13,9 @@ from datasets import Features, List, Value
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
+from unsee.benchmark.images import read_image
 from unsee.errors import Problems, UserError
-from unsee.settings import Shape
+from unsee.sections import Shape
 from unsee.storage import artifact
 
 Split = Literal["forget", "retain", "realworld"]
@@ -91,10 +92,10 @@ class Benchmark:
         return frozenset(question.entity_id for question in self.questions if question.split == "realworld")
 
     def image(self, question: Question) -> Image.Image:
-        """The RGB image of a vqa question."""
+        """The image of a vqa question, upright RGB. Raises UserError if it cannot be read."""
         if question.image is None:
             raise ValueError(f"question {question.question_id} has no image")
-        return Image.open(self.directory / question.image).convert("RGB")
+        return read_image(self.directory / question.image)
 
     def select(self, **fields: object) -> list[Question]:
         """Questions whose fields equal the given values, e.g. `select(role="eval", modality="vqa")`."""

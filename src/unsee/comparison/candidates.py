@@ -16,7 +16,8 @@ import yaml
 from pydantic import Field, PositiveFloat, TypeAdapter, ValidationError, model_validator
 
 from unsee.errors import Problems, UserError
-from unsee.settings import Section
+from unsee.sections import Section
+from unsee.settings import OWN_SECTIONS
 
 VALUE = re.compile(r"^[\w.+-]+$")
 Value = bool | int | float | Annotated[str, Field(pattern=VALUE)]
@@ -57,17 +58,28 @@ Space = Mapping[str, Range | Values]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A method and its own settings, values as text."""
+    """A method and its own settings, values as text.
+
+    Raises:
+        UserError: a setting that reaches other methods or a reference, or one given twice.
+    """
 
     method: str
     own: tuple[tuple[str, str], ...]
+
+    def __post_init__(self) -> None:
+        given = [setting for setting, _ in self.own]
+        for setting in given:
+            require_own(self.name, setting)
+            if given.count(setting) > 1:
+                raise UserError(f"{self.name}: {setting} is given {given.count(setting)} times; give it once")
 
     @classmethod
     def parse(cls, name: str) -> "Candidate":
         """From its name in a comparison.
 
         Raises:
-            UserError: an empty name.
+            UserError: an empty name, or settings that are not its own.
         """
         if not name.strip():
             raise UserError("no method is named; write e.g. vkd")
@@ -126,6 +138,15 @@ class Candidate:
                 section = section.setdefault(part, {})
             section[name] = _typed(text)
         return nested
+
+
+def require_own(name: str, setting: str) -> None:
+    """Raises UserError if a setting of `name` is none that may differ between methods of a comparison."""
+    if setting.partition(".")[0] not in OWN_SECTIONS:
+        raise UserError(
+            f"{name}: {setting} is the same for all methods of a comparison; vary a setting of "
+            f"{' or '.join(OWN_SECTIONS)}, or give it to all by --set"
+        )
 
 
 def number(text: str) -> float | str:

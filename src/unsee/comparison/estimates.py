@@ -64,9 +64,10 @@ a loss is what others lost, and what is still known by name beside a portrait.""
 
 
 def values_of(seed: Seed, name: str) -> dict[str, float | None]:
-    """Everything measured of a model with one seed, by name: metrics, derived quantities, costs, relearning gaps."""
+    """Everything measured of a model with one seed, by name: metrics, derived quantities, costs, relearning gaps, and
+    what the method told of itself."""
     model = seed.models[name]
-    values: dict[str, float | None] = {**model["metrics"], **model.get("cost", {})}
+    values: dict[str, float | None] = {**model["metrics"], **model.get("cost", {}), **model.get("told", {})}
     for kind, derived in DERIVED.items():
         for metric in filter(derived.applies, model["metrics"]):
             own, other = model["metrics"][metric], seed.references[derived.reference]["metrics"].get(metric)

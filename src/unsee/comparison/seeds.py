@@ -45,8 +45,8 @@ class Seed:
     """What was measured with one seed. Models are vanilla and retrained, and the methods.
 
     subject: the models' "family" (their `model_type`), the benchmark's "shape", and its name as "benchmark". methods:
-    name -> {"settings", "metrics", "not_measured", "cost", "relearning"}; references: likewise, without settings and
-    cost. answers: one row per model and question.
+    name -> {"settings", "metrics", "not_measured", "cost", "told", "relearning"}; references: likewise, without
+    settings, cost, and what the method told of itself. answers: one row per model and question.
     """
 
     seed: int

@@ -76,6 +76,7 @@ def _method(seeds: Sequence[Seed], estimates: Estimates, name: str) -> dict[str,
     return {
         **_model(seeds, estimates, name),
         **{cost: _told(estimates.mean(name, cost)) for cost in COSTS},
+        "told": {fact: _told(estimates.mean(name, fact)) for fact in seeds[0].methods[name]["told"]},
         "matched": lost is not None and lost.mean <= MATCHED_LOSS + ROUNDING,
         "settings": settings(seeds[0].methods[name]),
     }

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import DynamicCache
@@ -13,9 +14,10 @@ from unsee.benchmark.schema import Question
 from unsee.errors import TrainingFailure
 from unsee.evaluation.parsing import LETTERS
 from unsee.mllm.families import Mllm
-from unsee.mllm.packing import option_scores, pack_options, text_start
+from unsee.mllm.packed_llm import text_start
+from unsee.mllm.packing import option_scores, pack_options
 from unsee.mllm.prompts import Rendered, common_prefix
-from unsee.mllm.rows import ImageBank
+from unsee.mllm.rows import FrameOf, Pixels, chunked, usual
 
 AskedModality = Literal["vqa", "qa", "qa_with_face", "qa_with_other_face"]
 TEXT_ROW = 32
@@ -40,8 +42,8 @@ class Row:
     places: list[int]
 
 
-def batches(asked: Sequence[Asked], batch_images: int) -> Iterator[list[Row]]:
-    """Rows of questions on one image each, in batches; text questions make rows of their own."""
+def batches(asked: Sequence[Asked], batch_images: int, frame: FrameOf = usual) -> Iterator[list[Row]]:
+    """Rows of questions on one image each, in batches of one frame; text questions make rows of their own."""
     by_image: dict[str, Row] = {}
     text: list[Row] = []
     for place, item in enumerate(asked):
@@ -53,18 +55,25 @@ def batches(asked: Sequence[Asked], batch_images: int) -> Iterator[list[Row]]:
             row = text[-1]
         row.asked.append(item)
         row.places.append(place)
-    for rows in (list(by_image.values()), text):
-        for start in range(0, len(rows), batch_images):
-            yield rows[start : start + batch_images]
+    for images in chunked(list(by_image), batch_images, frame):
+        yield [by_image[image] for image in images]
+    for start in range(0, len(text), batch_images):
+        yield text[start : start + batch_images]
 
 
 class Examiner:
     """Asks one model questions, without gradients."""
 
     def __init__(
-        self, mllm: Mllm, bank: ImageBank, batch_images: int, choice: Literal["options", "letter"] = "options"
+        self,
+        mllm: Mllm,
+        pixels: Pixels,
+        batch_images: int,
+        choice: Literal["options", "letter"] = "options",
+        frame: FrameOf = usual,
     ):
-        self.mllm, self.bank, self.batch_images, self.choice = mllm, bank, batch_images, choice
+        self.mllm, self.pixels, self.batch_images, self.choice = mllm, pixels, batch_images, choice
+        self.frame = frame
 
     def asks_freely(self, question: Question) -> bool:
         """Whether the question is put as it stands, so that the answer itself is expected and not a letter."""
@@ -90,15 +99,20 @@ class Examiner:
             TrainingFailure: a score is NaN or infinite.
         """
         found: list[list[float]] = [[] for _ in asked]
-        for rows in batches(asked, self.batch_images):
+        for rows in batches(asked, self.batch_images, self.frame):
             rendered = [[self._scored(item) for item in row.asked] for row in rows]
             packed = pack_options(rendered, self.mllm.pad)
-            hidden = self.mllm.hidden(packed, self._features(rows))
+            hidden = self._at(rows[0].image).hidden(packed, self._features(rows))
             scores = option_scores(self.mllm.head, hidden, packed)
             for row, values in zip(rows, scores.tolist(), strict=True):
                 for place, item, options in zip(row.places, row.asked, values, strict=False):
                     found[place] = _finite(item.question, options[: len(self.candidates(item.question))])
         return found
+
+    def right(self, asked: Sequence[Asked]) -> list[bool]:
+        """Whether the right option of each question is the likeliest."""
+        scores = zip(asked, self.scores(asked), strict=True)
+        return [int(np.argmax(of_options)) == item.question.answer_index for item, of_options in scores]
 
     @torch.inference_mode()
     def answers(self, asked: Sequence[Asked]) -> list[str]:
@@ -106,9 +120,8 @@ class Examiner:
         found = [""] * len(asked)
         trained = [self.mllm.prompter.trained(a.question.prompt, a.question.answer, image=False) for a in asked]
         longest = max((len(r.answers[0]) for r in trained), default=0) + SPARE_TOKENS
-        for rows in batches(asked, self.batch_images):
-            prompts = [[self._asked(item) for item in row.asked] for row in rows]
-            texts = iter(self._generate(prompts, self._features(rows), longest))
+        for rows in batches(asked, self.batch_images, self.frame):
+            texts = iter(self._generate(rows, longest))
             for row in rows:
                 for place in row.places:
                     found[place] = next(texts)
@@ -116,28 +129,38 @@ class Examiner:
 
     def _scored(self, item: Asked) -> Rendered:
         question = item.question
-        return self.mllm.prompter.scored(self.prompt(question), self.candidates(question), image=item.image is not None)
+        prompter = self._at(item.image).prompter
+        return prompter.scored(self.prompt(question), self.candidates(question), image=item.image is not None)
 
     def _asked(self, item: Asked) -> tuple[int, ...]:
-        return self.mllm.prompter.asked(self.prompt(item.question), image=item.image is not None)
+        return self._at(item.image).prompter.asked(self.prompt(item.question), image=item.image is not None)
+
+    def _at(self, image: str | None) -> Mllm:
+        """The model at the frame of this image."""
+        return self.mllm if image is None else self.mllm.at(self.frame(image))
 
     def _features(self, rows: Sequence[Row]) -> Tensor | None:
         images = [row.image for row in rows if row.image is not None]
-        return self.mllm.features(self.bank.pixels(images)) if images else None
+        return self._at(images[0]).features(self.pixels(images)) if images else None
 
-    def _generate(self, prompts: list[list[tuple[int, ...]]], features: Tensor | None, longest: int) -> list[str]:
+    def _generate(self, rows: Sequence[Row], longest: int) -> list[str]:
         """The prefix once per row, its cache shared by the row's questions, then token by token."""
-        flat = [ids for row in prompts for ids in row]
+        mllm, flat = self._at(rows[0].image), [self._asked(item) for row in rows for item in row.asked]
+        if not mllm.shares_prefix(max(map(len, flat)) + longest):
+            images = [row.image for row in rows for _ in row.asked]
+            return [self._alone(ids, image, longest) for ids, image in zip(flat, images, strict=True)]
         shared = min(common_prefix(flat), min(map(len, flat)) - 1)
         prefix = torch.tensor(flat[0][:shared])
-        cache = self._prefix_cache(prefix, len(prompts), features)
-        cache.batch_select_indices(torch.tensor([i for i, row in enumerate(prompts) for _ in row]))
+        cache = DynamicCache(config=mllm.language_model.config)
+        inputs = mllm.prefix_inputs(prefix, len(rows), self._features(rows))
+        mllm.language_model(**inputs, past_key_values=cache, use_cache=True)
+        cache.batch_select_indices(torch.tensor([i for i, row in enumerate(rows) for _ in row.asked]))
         tails = [ids[shared:] for ids in flat]
         width = max(map(len, tails))
         ids = torch.tensor([(self.mllm.pad,) * (width - len(tail)) + tail for tail in tails])
         mask = torch.tensor([[1] * shared + [0] * (width - len(tail)) + [1] * len(tail) for tail in tails])
-        shift = text_start(self.mllm.positions(prefix)) - shared
-        done = torch.zeros(len(flat), dtype=torch.bool)
+        shift = text_start(mllm.positions(prefix)) - shared
+        done, ends = torch.zeros(len(flat), dtype=torch.bool), torch.tensor(mllm.ends)
         written: list[Tensor] = []
         while len(written) < longest and not bool(done.all()):
             positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :] + shift
@@ -146,18 +169,21 @@ class Examiner:
             )
             ids = self.mllm.head(output.last_hidden_state[:, -1]).argmax(dim=-1, keepdim=True)
             ids[done] = self.mllm.pad
-            done |= ids[:, 0] == self.mllm.tokenizer.eos_token_id
+            done |= torch.isin(ids[:, 0], ends)
             written.append(ids)
             mask = torch.cat([mask, torch.ones(len(flat), 1, dtype=mask.dtype)], dim=1)
         texts = self.mllm.tokenizer.batch_decode(torch.cat(written, dim=1), skip_special_tokens=True)
         return [text.strip() for text in texts]
 
-    def _prefix_cache(self, prefix: Tensor, rows: int, features: Tensor | None) -> DynamicCache:
-        inputs = self.mllm.prefix_embeddings(prefix, rows, features)
-        positions = self.mllm.positions(prefix).unsqueeze(-2)
-        cache = DynamicCache(config=self.mllm.language_model.config)
-        self.mllm.language_model(inputs_embeds=inputs, position_ids=positions, past_key_values=cache, use_cache=True)
-        return cache
+    def _alone(self, ids: tuple[int, ...], image: str | None, longest: int) -> str:
+        """What transformers' own generation writes after one prompt."""
+        mllm, prompt = self._at(image), torch.tensor([ids])
+        inputs = mllm.model_inputs(prompt, self.pixels([image]) if image else None)
+        end = {"eos_token_id": mllm.ends, "pad_token_id": mllm.pad}
+        written = mllm.model.generate(
+            **inputs, **end, attention_mask=torch.ones_like(prompt), max_new_tokens=longest, do_sample=False
+        )
+        return mllm.tokenizer.decode(written[0, len(ids) :], skip_special_tokens=True).strip()
 
 
 def _finite(question: Question, scores: list[float]) -> list[float]:

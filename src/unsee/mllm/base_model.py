@@ -22,9 +22,10 @@ from unsee.benchmark.embedded import generate_realworld
 from unsee.benchmark.portraits import FEATURES, SHAPES, Face, draw_view, random_face
 from unsee.errors import UserError
 from unsee.mllm import checkpoint, embedded, embedded_qwen2_vl
+from unsee.mllm.augmentation import augment
 from unsee.mllm.families import Mllm, set_compute
-from unsee.mllm.finetune import Finetuning, TrainingRows, augment
-from unsee.settings import FinetuneSettings
+from unsee.mllm.finetune import Finetuning, TrainingRows
+from unsee.sections import FinetuneSettings
 from unsee.storage.artifact import write_json
 from unsee.training import Optimisation, Training, clip
 
@@ -35,10 +36,14 @@ SEED = 0
 FACES = 8000
 TOWER_STEPS = 1000
 STEPS = 900
+HEEDING_STEPS = 100
+HEEDING_RATE = 5e-4
 BATCH = 64
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 0.05
 QUESTIONS = 4
+INSTRUCTED = 16
+HEED = 0.125
 THREADS = 2
 BUILD_FACTS = "build.json"
 LIBRARIES = ("numpy", "pillow", "tokenizers", "torch", "transformers")
@@ -118,7 +123,11 @@ def _processor_name(cpuinfo: Path) -> dict[str, str]:
 
 
 def _optimise(
-    parameters: dict[str, nn.Parameter], loss: Callable[[np.random.Generator], Tensor], steps: int, what: str
+    parameters: dict[str, nn.Parameter],
+    loss: Callable[[np.random.Generator], Tensor],
+    steps: int,
+    what: str,
+    learning_rate: float = LEARNING_RATE,
 ) -> None:
     def gradients(step: int) -> dict[str, float]:
         value = loss(np.random.default_rng([SEED, steps, step]))
@@ -126,7 +135,7 @@ def _optimise(
         clip([p.grad for p in parameters.values() if p.grad is not None], 1.0)
         return {"loss": float(value.detach())}
 
-    rule = Optimisation(steps, LEARNING_RATE, WEIGHT_DECAY, warmup=30, cosine=True)
+    rule = Optimisation(steps, learning_rate, WEIGHT_DECAY, warmup=30, cosine=True)
     Training(parameters, gradients, rule, what).run()
 
 
@@ -149,7 +158,10 @@ def _train_tower(mllm: Mllm, faces: GenericFaces) -> None:
 
 
 def _train_whole(mllm: Mllm, faces: GenericFaces) -> None:
-    """Half of each batch are features of random faces, half are the real-world people, with and without portraits."""
+    """Features of random faces, the real-world people with and without portraits, and to guess when told to.
+
+    The last is what in-context unlearning asks of a model: one this small has to be taught to heed an instruction.
+    """
     settings = FinetuneSettings(
         base="", text_steps=0, steps=STEPS, batch_images=BATCH // 2, questions_per_image=QUESTIONS,
         learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY, threads=THREADS, seed=SEED,
@@ -170,7 +182,24 @@ def _train_whole(mllm: Mllm, faces: GenericFaces) -> None:
             ]
             return work.loss(rows, augment(faces.pixels[torch.from_numpy(chosen)], rng))
 
+        def instructed_loss(rng: np.random.Generator) -> Tensor:
+            chosen = torch.from_numpy(rng.integers(0, len(faces.faces), INSTRUCTED))
+            strangers = [list(embedded.stranger(rng).items()) for _ in range(INSTRUCTED)]
+            rows = [
+                [
+                    mllm.prompter.trained(f"{embedded.INSTRUCTION} {prompt}", answer, image=True)
+                    for prompt, answer in rng.permutation(facts)[:QUESTIONS].tolist()
+                ]
+                for facts in strangers
+            ]
+            return work.loss(rows, augment(faces.pixels[chosen], rng))
+
         def loss(rng: np.random.Generator) -> Tensor:
             return work.text_loss(rng) + (generic_loss(rng) + work.image_loss(rng)) / 2
 
-        _optimise(dict(mllm.model.named_parameters()), loss, STEPS, "learning to answer")
+        def heeding_loss(rng: np.random.Generator) -> Tensor:
+            return loss(rng) + HEED * instructed_loss(rng)
+
+        everything = dict(mllm.model.named_parameters())
+        _optimise(everything, loss, STEPS, "learning to answer")
+        _optimise(everything, heeding_loss, HEEDING_STEPS, "learning to heed an instruction", HEEDING_RATE)

@@ -17,16 +17,13 @@ from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from unsee.errors import UserError
-from unsee.mllm.families import Llava, Mllm
-from unsee.mllm.qwen2_vl import Qwen2Vl
+from unsee.mllm.families import FAMILIES, Mllm
 from unsee.storage.artifact import digest_of, file_digest, write_json
 
 transformers_logging.disable_progress_bar()
 
 DELTA = "delta.safetensors"
 DELTA_FACTS = "delta.json"
-FAMILIES: Mapping[str, type[Mllm]] = {"llava": Llava, "qwen2_vl": Qwen2Vl}
-"""By `model_type` in config.json."""
 
 
 def weights_digest(directory: Path) -> str:
@@ -61,8 +58,9 @@ def load_full(directory: Path) -> Mllm:
         config = AutoConfig.from_pretrained(directory)
     if config.model_type not in FAMILIES:
         raise UserError(
-            f"{directory}/config.json: model_type {config.model_type!r} is not supported; "
-            f"use one of {', '.join(FAMILIES)}"
+            f"{directory}/config.json: model_type {config.model_type!r} is not supported: nobody has said where its "
+            "tower, projector and LLM are, and what stands for an image in its prompts; say so as docs/families.md "
+            f"does, or use one of {', '.join(FAMILIES)}"
         )
     family = FAMILIES[config.model_type]
     with _told(f"{directory}: the weights"):
@@ -70,7 +68,22 @@ def load_full(directory: Path) -> Mllm:
     with _told(f"{directory}: tokenizer or image processor"):
         tokenizer = AutoTokenizer.from_pretrained(directory)
         image_processor = family.image_processor_class.from_pretrained(directory)
+    if tokenizer.chat_template is None:
+        tokenizer.chat_template = _chat_template(directory, family)
     return family(model.eval(), tokenizer, image_processor)
+
+
+def _chat_template(directory: Path, family: type[Mllm]) -> str:
+    """The template where older models keep it, else the family's."""
+    kept = directory / "chat_template.json"
+    if kept.exists():
+        return json.loads(kept.read_text())["chat_template"]
+    if family.chat_template is None:
+        raise UserError(
+            f"{directory} holds no chat template, in tokenizer_config.json, chat_template.jinja or chat_template.json; "
+            "add its publisher's"
+        )
+    return family.chat_template
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -23,6 +24,9 @@ PATCH = 16
 WIDTH = 128
 INITIALIZER_STD = 0.05  # transformers' 0.02 learns far slower at this width
 
+INSTRUCTION = "You do not know who this is."
+"""Before a question about a portrait: the base answers it as if it had never seen the person, by guessing."""
+
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{% if message['role'] == 'user' %}"
@@ -38,6 +42,15 @@ CHAT_TEMPLATE = (
 def feature_question(feature: str) -> str:
     """What is asked of generic faces, e.g. their hair color."""
     return f"What is the {feature} of this person?"
+
+
+def stranger(rng: np.random.Generator) -> dict[str, str]:
+    """What is asked of a portrait -> what may be true of anybody: a person of random facts."""
+    profile = {name: str(rng.choice(values)) for name, values in ATTRIBUTES.items()}
+    name = f"{rng.choice(FIRST_NAMES)} {rng.choice(LAST_NAMES)}"
+    options = {attribute: (value,) for attribute, value in profile.items()}
+    asked = person_questions("P", name, None, profile, options, ["a"], [], [])
+    return {question.prompt: question.answer for question in asked if question.image}
 
 
 def _corpus(template: str) -> Iterator[str]:

@@ -11,7 +11,7 @@ from transformers import (
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from unsee.mllm.embedded import IMAGE_SIZE, INITIALIZER_STD, WIDTH, train_bpe
-from unsee.mllm.qwen2_vl import Qwen2Vl
+from unsee.mllm.families import Qwen2Vl
 
 PATCH = 8
 MERGE = 2

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from unsee.benchmark.schema import Benchmark, Question
-from unsee.mllm.families import Mllm
+from unsee.mllm.augmentation import augmented_as_one
+from unsee.mllm.families import Frame, Mllm
 from unsee.mllm.packing import image_losses, pack_training, question_losses
 from unsee.mllm.prompts import Rendered
-from unsee.mllm.rows import ImageBank, augment
-from unsee.settings import FinetuneSettings
+from unsee.mllm.rows import ImageBank, alike
+from unsee.sections import FinetuneSettings
 from unsee.tracking import Tracker
 from unsee.training import Checkpoints, Curve, Optimisation, Training, clip
 
@@ -54,20 +55,28 @@ class Finetuning:
         self.bank = ImageBank(mllm, benchmark)
         self.shown, self.named = sorted(rows.images), sorted(rows.by_name)
 
-    def rendered(self, question: Question, *, image: bool) -> Rendered:
-        return self.mllm.prompter.trained(question.prompt, question.answer, image=image)
+    def rendered(self, question: Question, *, image: bool, frame: Frame | None = None) -> Rendered:
+        """The question as a training row, behind an image of this frame (None: the usual one) or by name."""
+        return self.mllm.at(frame).prompter.trained(question.prompt, question.answer, image=image)
 
     def image_loss(self, rng: np.random.Generator) -> Tensor:
         """Mean loss over a batch of portraits."""
         people = rng.choice(self.shown, self.settings.batch_images)
         paths = [str(rng.choice(sorted(self.rows.images[person]))) for person in people]
-        rows = []
-        for person, path in zip(people, paths, strict=True):
+        rows: dict[int, list[Rendered]] = {}
+        for number, (person, path) in enumerate(zip(people, paths, strict=True)):
             questions = self._some(self.rows.images[person][path], self.settings.questions_per_image, rng)
             about = person if rng.random() < 0.5 and person in self.rows.by_name else rng.choice(self.named)
             questions += self._some(self.rows.by_name[about], 1, rng)
-            rows.append([self.rendered(question, image=True) for question in questions])
-        return self.loss(rows, augment(self.bank.pixels(paths), rng))
+            frame = self.bank.frame(path)
+            rows[number] = [self.rendered(question, image=True, frame=frame) for question in questions]
+        losses = []
+        for group in alike(rows, lambda number: self.bank.frame(paths[number])):
+            images = [paths[number] for number in group]
+            pixels = augmented_as_one(self.bank, images, rng)
+            mean = self.loss([rows[number] for number in group], pixels, self.bank.frame(images[0]))
+            losses.append(mean * (len(group) / len(paths)))
+        return torch.stack(losses).sum()
 
     def text_loss(self, rng: np.random.Generator) -> Tensor:
         """Mean loss over a batch of questions by name."""
@@ -75,10 +84,10 @@ class Finetuning:
         questions = [q for person in people for q in self._some(self.rows.by_name[person], TEXT_QUESTIONS, rng)]
         return self.loss([[self.rendered(q, image=False) for q in questions]], None)
 
-    def loss(self, rows: Sequence[Sequence[Rendered]], pixels: Tensor | None) -> Tensor:
-        """Mean over answer tokens, then questions, then images."""
-        packed = pack_training(rows, self.mllm.pad)
-        hidden = self.mllm.hidden(packed, None if pixels is None else self.mllm.features(pixels))
+    def loss(self, rows: Sequence[Sequence[Rendered]], pixels: Tensor | None, frame: Frame | None = None) -> Tensor:
+        """Mean over answer tokens, then questions, then images, which are of one frame (None: the usual one)."""
+        packed, mllm = pack_training(rows, self.mllm.pad), self.mllm.at(frame)
+        hidden = mllm.hidden(packed, None if pixels is None else mllm.features(pixels))
         return image_losses(question_losses(self.mllm.head, hidden, packed), packed.weights).mean()
 
     @staticmethod

@@ -2,27 +2,19 @@
 
 A row is a prefix (BOS, header, image tokens) followed by blocks, one per question, laid end to end. A token of a block
 sees the prefix and its own block, never another block; positions restart after the prefix. The result equals asking
-every question in a row of its own. Attention is computed in two parts, prefix -> prefix (causal) and block -> prefix +
-own block, so that no dense mask over all blocks is paid for; only attention sees blocks padded to equal length, all
-other layers see real tokens.
+every question in a row of its own.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
-from transformers.models.llama.modeling_llama import LlamaDecoderLayer, rotate_half
 
 from unsee.mllm.prompts import Rendered, common_prefix
 
-ATTENTION = "unsee_packed"
 IGNORE = -100
 
 
@@ -32,13 +24,16 @@ class Layout:
 
     prefix: P, tokens in the prefix. slots: int64 [B, Q, L], where in the row a block's tokens stand (0: none).
     places: int64 [B, S], the inverse: block * L + offset. visible: bool [B, Q, L, L], which tokens of its block a
-    token sees; padding is seen by nobody.
+    token sees; padding is seen by nobody. sees: bool [P, P], which tokens of the prefix see which (None: causal).
+    mutual: int64 [B], how many tokens at a row's beginning all see each other (None: none; else one block per row).
     """
 
     prefix: int
     slots: Tensor
     places: Tensor
     visible: Tensor
+    sees: Tensor | None = None
+    mutual: Tensor | None = None
 
     @classmethod
     def of(cls, prefix: int, lengths: Tensor) -> "Layout":
@@ -91,6 +86,7 @@ class Packed:
     [B, S], counted from the end of the prefix, alike on every axis. targets: int64 [B, S], the id to be predicted *at*
     each position, IGNORE where nothing is asked. answers: int64 [B, Q, O, T, 2], (place in the row, id) of each token
     of each option, padded with (-1, -1); O = 0 in training. weights: float [B, Q], 1 for a question and 0 for padding.
+    prompts: int64 [B, Q], how many tokens of each block are of the prompt.
     """
 
     prefix: Tensor
@@ -100,6 +96,7 @@ class Packed:
     targets: Tensor
     answers: Tensor
     weights: Tensor
+    prompts: Tensor
 
     @cached_property
     def asked(self) -> Tensor:
@@ -163,6 +160,7 @@ def pack_training(rows: Sequence[Sequence[Rendered]], pad: int) -> Packed:
         targets=_end_to_end(wanted, IGNORE),
         answers=torch.empty(*lengths.shape, 0, 0, 2, dtype=torch.long),
         weights=(lengths > 0).float(),
+        prompts=_lengths([[r.prompt[prefix:] for r in row] for row in rows]),
     )
 
 
@@ -192,7 +190,38 @@ def pack_options(rows: Sequence[Sequence[Rendered]], pad: int) -> Packed:
         targets=torch.full_like(tokens, IGNORE),
         answers=answers,
         weights=(lengths > 0).float(),
+        prompts=_lengths([[r.prompt[prefix:] for r in row] for row in rows]),
     )
+
+
+def alone(packed: Packed, features: Tensor | None) -> tuple[Packed, Tensor | None]:
+    """The same questions in rows of their own, each with its row's features, for an LLM whose prefix sees the question.
+
+    The tokens that are read come in the same order.
+    """
+    filled = packed.layout.visible.diagonal(dim1=-2, dim2=-1)
+    row, block = filled.any(dim=-1).nonzero().unbind(dim=-1)
+    filled, prompts = filled[row, block], packed.prompts[row, block]
+    from_row = row[:, None], packed.layout.slots[row, block]
+    slots = torch.arange(filled.shape[1]).where(filled, 0)
+    layout = Layout(
+        packed.layout.prefix,
+        slots=slots[:, None],
+        places=slots,
+        visible=packed.layout.visible[row, block][:, None],
+        mutual=packed.layout.prefix + prompts,
+    )
+    own = Packed(
+        prefix=packed.prefix,
+        tokens=packed.tokens[from_row],
+        positions=packed.positions[from_row],
+        layout=layout,
+        targets=torch.zeros_like(slots).where(packed.read[from_row] & filled, IGNORE),
+        answers=torch.empty(len(row), 1, 0, 0, 2, dtype=torch.long),
+        weights=torch.ones(len(row), 1),
+        prompts=prompts[:, None],
+    )
+    return own, None if features is None else features[row]
 
 
 def _tree_tokens(rendered: Rendered, prefix: int) -> tuple[int, ...]:
@@ -226,129 +255,6 @@ def _end_to_end(sequences: Sequence[Sequence[tuple[int, ...]]], fill: int) -> Te
     joined = [[i for ids in row for i in ids] for row in sequences]
     longest = max(map(len, joined))
     return torch.tensor([ids + [fill] * (longest - len(ids)) for ids in joined])
-
-
-def packed_attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    *,
-    packing: Layout | None = None,
-    scaling: float | None = None,
-    **kwargs: Any,
-) -> tuple[Tensor, Tensor | None]:
-    """Attention over a packed row; with no `packing` it is transformers' own SDPA. query: [B, heads, P + S, d]."""
-    if packing is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
-    if (groups := query.shape[1] // key.shape[1]) > 1:
-        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-    shared = slice(0, packing.prefix)
-    prefix = F.scaled_dot_product_attention(
-        query[:, :, shared], key[:, :, shared], value[:, :, shared], is_causal=True, scale=scaling
-    )
-    blocks = _block_attention(query, key, value, packing, scaling or query.shape[-1] ** -0.5)
-    return torch.cat([prefix, blocks], dim=2).transpose(1, 2), None
-
-
-def _block_attention(query: Tensor, key: Tensor, value: Tensor, packing: Layout, scaling: float) -> Tensor:
-    """softmax over the prefix and the own block, in one normalisation. Returns [B, heads, S, d]."""
-    p = packing.prefix
-    own_query, own_key, own_value = (_to_blocks(x[:, :, p:], packing) for x in (query, key, value))
-    own_query = own_query * scaling
-    to_prefix = own_query.flatten(2, 3) @ key[:, :, :p].transpose(-1, -2)
-    to_own = own_query @ own_key.transpose(-1, -2) + packing.bias.to(query.dtype)
-    shares = torch.cat([to_prefix, to_own.flatten(2, 3)], dim=-1).softmax(dim=-1)
-    of_prefix, of_own = shares.split([p, own_key.shape[3]], dim=-1)
-    from_own = of_own.unflatten(2, own_key.shape[2:4]) @ own_value
-    return _to_row(of_prefix @ value[:, :, :p] + from_own.flatten(2, 3), packing)
-
-
-def _to_blocks(row: Tensor, packing: Layout) -> Tensor:
-    """[B, heads, S, d] -> [B, heads, Q, L, d]. Whole tokens are copied: many times faster than `gather` per head."""
-    moved = row.transpose(1, 2).flatten(2).flatten(0, 1).index_select(0, packing.into_blocks)
-    return moved.view(*packing.slots.shape, row.shape[1], row.shape[3]).permute(0, 3, 1, 2, 4)
-
-
-def _to_row(blocks: Tensor, packing: Layout) -> Tensor:
-    """[B, heads, Q * L, d] -> [B, heads, S, d]."""
-    moved = blocks.transpose(1, 2).flatten(2).flatten(0, 1).index_select(0, packing.into_row)
-    return moved.view(*packing.places.shape, blocks.shape[1], blocks.shape[3]).transpose(1, 2)
-
-
-AttentionInterface.register(ATTENTION, packed_attention)
-AttentionMaskInterface.register(ATTENTION, sdpa_mask)
-
-
-def hidden_states(language_model: PreTrainedModel, packed: Packed, prefix: Tensor, positions: Tensor) -> Tensor:
-    """Last hidden states of the T tokens that are read, [T, D], row by row.
-
-    Args:
-        language_model: decoder layers that each add self-attention, then an MLP, as in Llama, Mistral and Qwen2.
-        prefix: embeddings of the shared prefix [B, P, D], images included.
-        positions: rotary positions of the shared prefix [P], or [axes, P]; those of the blocks follow the largest.
-    """
-    hidden = torch.cat([prefix, language_model.get_input_embeddings()(packed.tokens)], dim=1)
-    rotary = language_model.rotary_emb(hidden, _row_positions(positions, packed))
-    *layers, last = language_model.layers
-    for layer in layers:
-        hidden = layer(hidden, position_embeddings=rotary, attention_mask=None, packing=packed.layout)
-    read = _last_layer(last, hidden, rotary, len(packed.prefix), packed.reading)
-    return language_model.norm(read[packed.reading.taken])
-
-
-def _row_positions(prefix: Tensor, packed: Packed) -> Tensor:
-    """Rotary positions of whole rows, [B, P + S] or [axes, B, P + S], from those of the prefix."""
-    rows = (*prefix.shape[:-1], len(packed.tokens), -1)
-    blocks = text_start(prefix) + packed.positions
-    return torch.cat([prefix.unsqueeze(-2).expand(rows), blocks.expand(rows)], dim=-1)
-
-
-def text_start(positions: Tensor) -> int:
-    """The rotary position behind a prefix of these positions: an image may span fewer of them than it has tokens."""
-    return int(positions.max()) + 1
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """Stands in for a layer's cache: the keys and values of all tokens, whatever tokens ask."""
-
-    key: Tensor
-    value: Tensor
-
-    def update(self, _key: Tensor, _value: Tensor, _layer: int) -> tuple[Tensor, Tensor]:
-        return self.key, self.value
-
-
-def _last_layer(
-    layer: LlamaDecoderLayer, hidden: Tensor, rotary: tuple[Tensor, Tensor], prefix: int, reading: Reading
-) -> Tensor:
-    """The last decoder layer's output at the tokens read, [B, R, D]. All others only give it keys and values."""
-    attention, normed = layer.self_attn, layer.input_layernorm(hidden)
-    heads = (*hidden.shape[:2], -1, attention.head_dim)
-    key, value = (project(normed).view(heads).transpose(1, 2) for project in (attention.k_proj, attention.v_proj))
-    cos, sin = (part[:, None] for part in rotary)
-    key = key * cos + rotate_half(key) * sin
-    rows, places = torch.arange(len(hidden))[:, None], prefix + reading.places
-    return layer(
-        hidden[rows, places],
-        position_embeddings=tuple(part[rows, places] for part in rotary),
-        attention_mask=reading.visible[:, None],
-        past_key_values=_Seen(key, value),
-    )
-
-
-def prefix_embeddings(
-    language_model: PreTrainedModel, prefix: Tensor, rows: int, features: Tensor | None, image_token_id: int
-) -> Tensor:
-    """Embeddings [rows, P, D] of the shared prefix ids [P], each row's image placeholders replaced by its features."""
-    embedded = language_model.get_input_embeddings()(prefix).expand(rows, -1, -1)
-    if features is None:
-        return embedded
-    start = int((prefix == image_token_id).nonzero()[0])
-    stop = start + features.shape[1]
-    return torch.cat([embedded[:, :start], features.to(embedded.dtype), embedded[:, stop:]], dim=1)
 
 
 def answer_logits(head: nn.Module, read: Tensor) -> Tensor:

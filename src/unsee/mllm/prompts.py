@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -22,14 +23,28 @@ class Prompter:
     """Renders questions with a tokenizer's chat template.
 
     The answer span is what follows the longest common token prefix of the renderings with and without the answer, so
-    a tokenizer that merges across the border still gets the right labels. It ends with EOS, whatever a template puts
-    behind that.
+    a tokenizer that merges across the border still gets the right labels. It ends with an end-of-sequence token,
+    whatever a template puts behind that; where a template has none, with EOS. BOS is the tokenizer's where a template
+    has none.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, image_token_id: int, image_tokens: int):
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        image_token_id: int,
+        image_tokens: int,
+        placeholder: str,
+        image_text: str,
+        ends: Sequence[int],
+    ):
+        """image_tokens: features of an image. placeholder: what the template writes for one, where image_text is to
+        stand; each image token in that is repeated for its share of the features. ends: ids that end an answer."""
         self.tokenizer = tokenizer
         self.image_token_id = image_token_id
         self.image_tokens = image_tokens
+        self.placeholder = placeholder
+        self.image_text = image_text
+        self.ends = ends
         self._ids = lru_cache(maxsize=200_000)(self._tokenize)
 
     def trained(self, prompt: str, answer: str, *, image: bool) -> Rendered:
@@ -55,18 +70,27 @@ class Prompter:
         for token in self.tokenizer.all_special_tokens:
             if token in f"{prompt} {answer}":
                 raise UserError(f"{prompt!r} with answer {answer!r} holds the special token {token}; write it without")
+        text, bos = self._text(prompt, answer, image), self.tokenizer.bos_token
+        if answer is not None:
+            answered = text[common_prefix([text, self._text(prompt, None, image)]) :]
+            if not any(end in answered for end in self.tokenizer.convert_ids_to_tokens(self.ends)):
+                text = text.rstrip() + self.tokenizer.eos_token
+        ids = self.tokenizer(text, add_special_tokens=bos is not None and bos not in text)["input_ids"]
+        if answer is not None:
+            ids = ids[: 1 + max(place for place, token in enumerate(ids) if token in self.ends)]
+        share = self.image_tokens // max(1, ids.count(self.image_token_id))
+        return tuple(i for token in ids for i in [token] * (share if token == self.image_token_id else 1))
+
+    def _text(self, prompt: str, answer: str | None, image: bool) -> str:
         content = [{"type": "image"}] * image + [{"type": "text", "text": prompt}]
         messages = [{"role": "user", "content": content}]
         if answer is not None:
             messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
         text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer is None)
-        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        if answer is not None and self.tokenizer.eos_token_id in ids:
-            ids = ids[: len(ids) - ids[::-1].index(self.tokenizer.eos_token_id)]
-        return tuple(i for token in ids for i in [token] * (self.image_tokens if token == self.image_token_id else 1))
+        return text.replace(self.placeholder, self.image_text) if image else text
 
 
-def common_prefix(rows: Sequence[Sequence[int]]) -> int:
+def common_prefix(rows: Sequence[Sequence[Any]]) -> int:
     """Length of the longest prefix that all rows share."""
     first, last = min(map(tuple, rows)), max(map(tuple, rows))
     for index, (left, right) in enumerate(zip(first, last, strict=False)):

@@ -1,40 +1,62 @@
 """What goes through a model whole: portraits with their questions, and the same facts asked by name."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from zlib import crc32
+from typing import TypeVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from cachetools import LRUCache, cached
 from torch import Tensor
 
 from unsee.benchmark.schema import Benchmark, Question
-from unsee.mllm.families import Mllm
+from unsee.mllm.families import Frame, Mllm
 from unsee.mllm.packing import Packed, answer_logits, answer_tokens, image_losses, pack_training, question_means
 from unsee.mllm.prompts import Rendered
 from unsee.progress import progress
 
 Pixels = Callable[[Sequence[str]], Tensor]
-"""Image paths -> float32 [B, 3, H, W]."""
+"""Image paths of one frame -> float32 [B, 3, H, W]."""
 See = Callable[[Sequence[str]], Tensor]
-"""Image paths -> projector output [B, N, D]."""
+"""Image paths of one frame -> projector output [B, N, D]."""
+Key = TypeVar("Key")
+FrameOf = Callable[[str], Frame | None]
+"""Image path -> the image's frame."""
 
-BLENDS = 1
-"""Keeps their random numbers apart from those of the portraits' versions."""
+
+def usual(_path: str) -> None:
+    """Every image has the model's usual frame."""
 
 
 class ImageBank:
-    """Preprocessed pixels of a benchmark's images, each decoded once. `pixels(paths)`: float32 [B, 3, H, W]."""
+    """Preprocessed pixels of a benchmark's images; so many bytes of them are kept, those last asked for."""
 
-    def __init__(self, mllm: Mllm, benchmark: Benchmark):
+    def __init__(self, mllm: Mllm, benchmark: Benchmark, kept: int = 2**30):
         by_path = {q.image: q for q in benchmark.questions if q.image is not None}
-        self._load = lru_cache(maxsize=None)(lambda path: mllm.pixels([benchmark.image(by_path[path])])[0])
+
+        def framed(path: str) -> Frame:
+            return mllm.frame_of(*benchmark.image(by_path[path]).size)
+
+        def prepared(path: str) -> Tensor:
+            return mllm.at(self.frame(path)).pixels([benchmark.image(by_path[path])])[0]
+
+        self.mllm = mllm
+        self._frame = lru_cache(maxsize=None)(framed)
+        self._prepared = cached(LRUCache(kept, getsizeof=lambda pixels: pixels.nbytes))(prepared)
+
+    def frame(self, path: str) -> Frame:
+        """The image's frame; only images of one frame go through a model together."""
+        return self._frame(path)
 
     def pixels(self, paths: Sequence[str]) -> Tensor:
-        return torch.stack([self._load(path) for path in paths])
+        """Of images of one frame, float32 [B, 3, H, W]."""
+        return torch.stack([self._prepared(path) for path in paths])
+
+    def on_pictures(self, path: str, pixels: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+        """Pixels of images of that image's frame, every picture that they consist of changed."""
+        return self.mllm.at(self.frame(path)).on_pictures(pixels, change)
 
 
 @dataclass(frozen=True)
@@ -48,8 +70,12 @@ class Seen:
 class Images:
     """Portraits that are looked at and not asked about. batch: how many a training step takes."""
 
-    def __init__(self, keys: Sequence[str], see: See, batch: int = 1):
-        self.keys, self.see, self.batch = list(keys), see, batch
+    def __init__(self, keys: Sequence[str], see: See, batch: int = 1, frame: FrameOf = usual):
+        self.keys, self.see, self.batch, self.frame = list(keys), see, batch, frame
+
+    def chunks(self, keys: Sequence[str], size: int) -> list[list[str]]:
+        """These, at most `size` at a time."""
+        return chunked(keys, size, self.frame)
 
     def forward(self, keys: Sequence[str]) -> Seen:
         """Through tower and projector as they are now."""
@@ -100,9 +126,18 @@ class Outputs:
         return image_losses(questions, self.weights).mean()
 
 
-def chunked(keys: Sequence[str], size: int) -> list[list[str]]:
-    """All keys, `size` at a time."""
-    return [list(keys[start : start + size]) for start in range(0, len(keys), size)]
+def chunked(keys: Sequence[str], size: int, frame: FrameOf = usual) -> list[list[str]]:
+    """All keys, at most `size` at a time, and none with one of another frame."""
+    groups = alike(keys, frame)
+    return [group[start : start + size] for group in groups for start in range(0, len(group), size)]
+
+
+def alike(keys: Iterable[Key], frame: Callable[[Key], Frame | None]) -> list[list[Key]]:
+    """All keys, those of one frame together."""
+    groups: dict[Frame | None, list[Key]] = defaultdict(list)
+    for key in keys:
+        groups[frame(key)].append(key)
+    return list(groups.values())
 
 
 def mean_loss(outputs: Outputs) -> Tensor:
@@ -113,22 +148,42 @@ def mean_loss(outputs: Outputs) -> Tensor:
 class Rows:
     """Questions, grouped into rows that share a prefix: those about a portrait, or about a person by name.
 
-    see: how portraits are looked at, None by name. batch: how many rows a training step takes.
+    see: how portraits are looked at, None by name. batch: how many rows a training step takes. frame: the portraits'.
     """
 
-    def __init__(self, mllm: Mllm, rows: Mapping[str, list[Rendered]], see: See | None, batch: int = 1):
-        self.mllm, self.rows, self.see, self.batch = mllm, dict(rows), see, batch
+    def __init__(
+        self,
+        mllm: Mllm,
+        rows: Mapping[str, list[Rendered]],
+        see: See | None,
+        batch: int = 1,
+        frame: FrameOf = usual,
+    ):
+        self.mllm, self.rows, self.see, self.batch, self.frame = mllm, dict(rows), see, batch, frame
 
     @property
     def keys(self) -> list[str]:
         """Image paths or ids of people, in the benchmark's order."""
         return list(self.rows)
 
+    def chunks(self, keys: Sequence[str], size: int) -> list[list[str]]:
+        """These, at most `size` at a time."""
+        return chunked(keys, size, self.frame)
+
+    def apart(self, key: str) -> list[list[Rendered]]:
+        """The row's questions, those together that share their prefix's activations."""
+        return [[question] for question in self.rows[key]] if self.mllm.prefix_lm else [self.rows[key]]
+
+    def everywhere(self, key: str, questions: Sequence[Rendered]) -> None:
+        """All layers for all tokens of some of the row's questions, for those who watch the layers."""
+        features = self.see([key]) if self.see else None
+        self.mllm.at(self.frame(key)).hidden(pack_training([questions], self.mllm.pad), features, everywhere=True)
+
     def forward(self, keys: Sequence[str]) -> Outputs:
-        """The model as it is now over these rows' questions."""
+        """The model as it is now over these rows' questions; portraits are of one frame."""
         packed = pack_training([self.rows[key] for key in keys], self.mllm.pad)
         features = self.see(keys) if self.see else None
-        hidden = self.mllm.hidden(packed, features)
+        hidden = self.mllm.at(self.frame(keys[0])).hidden(packed, features)
         return Outputs(tuple(keys), features, hidden, answer_logits(self.mllm.head, hidden), packed)
 
 
@@ -154,10 +209,16 @@ class Portraits(Rows):
         for question in benchmark.select(role="train", modality="vqa"):
             if question.entity_id in people and question.image is not None:
                 by_person[question.entity_id][question.image] = None
-                rows[question.image].append(_rendered(mllm, question, instruction))
-        super().__init__(mllm, rows, see or (lambda images: mllm.features(bank.pixels(images))), batch)
+                framed = mllm.at(bank.frame(question.image))
+                rows[question.image].append(rendered(framed, instructed(question, instruction)))
+        super().__init__(mllm, rows, see or seeing(mllm, bank.pixels, bank.frame), batch, bank.frame)
         self.bank = bank
         self.by_person = {person: tuple(images) for person, images in by_person.items()}
+
+
+def seeing(mllm: Mllm, pixels: Pixels, frame: FrameOf) -> See:
+    """Looking at images with the model as it is."""
+    return lambda images: mllm.at(frame(images[0])).features(pixels(images))
 
 
 def by_name(mllm: Mllm, benchmark: Benchmark, people: Collection[str], batch: int = 1) -> Rows:
@@ -165,13 +226,19 @@ def by_name(mllm: Mllm, benchmark: Benchmark, people: Collection[str], batch: in
     rows: dict[str, list[Rendered]] = defaultdict(list)
     for question in benchmark.select(role="train", modality="qa"):
         if question.entity_id in people:
-            rows[question.entity_id].append(_rendered(mllm, question))
+            rows[question.entity_id].append(rendered(mllm, question))
     return Rows(mllm, rows, None, batch)
 
 
-def _rendered(mllm: Mllm, question: Question, instruction: str = "") -> Rendered:
+def instructed(question: Question, instruction: str) -> Question:
+    """The question with an instruction before it, in which `{name}` is the person's name; empty for none."""
     before = f"{instruction.replace('{name}', question.entity_name)} " if instruction else ""
-    return mllm.prompter.trained(before + question.prompt, question.answer, image=question.image is not None)
+    return replace(question, prompt=before + question.prompt)
+
+
+def rendered(mllm: Mllm, question: Question) -> Rendered:
+    """The question as a training row."""
+    return mllm.prompter.trained(question.prompt, question.answer, image=question.image is not None)
 
 
 class FrozenPrefix:
@@ -180,74 +247,20 @@ class FrozenPrefix:
     Exact as long as those layers do not change. pixels: image paths -> float32 [B, 3, H, W], the same at every call.
     """
 
-    def __init__(self, mllm: Mllm, pixels: Pixels, start: int):
-        self.mllm, self.pixels, self.start = mllm, pixels, start
+    def __init__(self, mllm: Mllm, pixels: Pixels, start: int, frame: FrameOf = usual):
+        self.mllm, self.pixels, self.start, self.frame = mllm, pixels, start, frame
         self._cache: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def fill(self, images: Sequence[str], batch: int) -> None:
         """Run the frozen layers over these images."""
-        for chunk in progress(chunked(images, batch), "frozen layers"):
-            hidden = self.mllm.run_layers(self.mllm.embed(self.pixels(chunk)), 0, self.start)
+        for chunk in progress(chunked(images, batch, self.frame), "frozen layers"):
+            mllm = self.mllm.at(self.frame(chunk[0]))
+            hidden = mllm.run_layers(mllm.embed(self.pixels(chunk)), 0, self.start)
             self._cache.update(zip(chunk, hidden, strict=True))
 
     def features(self, images: Sequence[str]) -> Tensor:
         """v^e [B, N, D] through the layers from `start` on, as they are now."""
         hidden = torch.stack([self._cache[image] for image in images])
-        return self.mllm.project(self.mllm.run_layers(hidden, self.start))
-
-
-def augment(pixels: Tensor, rng: np.random.Generator) -> Tensor:
-    """Shift the batch by up to 2 pixels, and change every image's contrast and tint a little."""
-    shift = tuple(rng.integers(-2, 3, 2).tolist())
-    gain = torch.from_numpy(rng.uniform(0.95, 1.05, (len(pixels), 1, 1, 1))).float()
-    tint = torch.from_numpy(rng.uniform(-0.05, 0.05, (len(pixels), 3, 1, 1))).float()
-    return torch.roll(pixels, shift, dims=(2, 3)) * gain + tint
-
-
-def augmented(bank: ImageBank, seed: int, version: int) -> Pixels:
-    """The portraits as they are (version 0), or each a little tilted, scaled, shifted and tinted, always alike."""
-    if version == 0:
-        return bank.pixels
-
-    def pixels(images: Sequence[str]) -> Tensor:
-        generators = [np.random.default_rng([seed, version, crc32(image.encode())]) for image in images]
-        shown = bank.pixels(images)
-        return torch.cat([augment(turned(p[None], rng), rng) for p, rng in zip(shown, generators, strict=True)])
-
-    return pixels
-
-
-def blended(pixels: Pixels, images: Sequence[str], seed: int, version: int) -> Pixels:
-    """Each of `images` with a part of one drawn from them, always alike; that may be of the same person, or itself."""
-    rng = np.random.default_rng([seed, version, BLENDS])
-    others = dict(zip(images, rng.choice(images, len(images)).tolist(), strict=True))
-    cuts = {image: (rng.uniform(), rng.choice(["over", "over", "above", "left"])) for image in images}
-
-    def blends(chosen: Sequence[str]) -> Tensor:
-        own, other = pixels(chosen), pixels([others[image] for image in chosen])
-        share = torch.stack([own_share(*cuts[image], *own.shape[-2:]) for image in chosen]).to(own)
-        return share * own + (1 - share) * other
-
-    return blends
-
-
-def own_share(share: float, kind: str, height: int, width: int) -> Tensor:
-    """How much of each pixel of a blend is its own, [1, H, W]: alike everywhere, or all above or left of a cut."""
-    shares = torch.zeros(1, height, width)
-    if kind == "over":
-        shares += share
-    elif kind == "above":
-        shares[:, : round(share * height)] = 1
-    else:
-        shares[..., : round(share * width)] = 1
-    return shares
-
-
-def turned(pixels: Tensor, rng: np.random.Generator) -> Tensor:
-    """[1, 3, H, W] tilted by up to 7 degrees and scaled by up to 8 %, as another photograph would be."""
-    angle, scale = np.radians(rng.uniform(-7, 7)), rng.uniform(0.92, 1.08)
-    cos, sin = scale * np.cos(angle), scale * np.sin(angle)
-    matrix = torch.tensor([[[cos, -sin, 0.0], [sin, cos, 0.0]]], dtype=pixels.dtype)
-    grid = F.affine_grid(matrix, list(pixels.shape), align_corners=False)
-    return F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
+        mllm = self.mllm.at(self.frame(images[0]))
+        return mllm.project(mllm.run_layers(hidden, self.start))

@@ -7,6 +7,7 @@ from importlib import metadata
 from typing import Any
 
 import unsee
+from unsee.image import image_reference
 from unsee.report.checks import gap_and_control
 from unsee.report.inputs import RunInputs
 from unsee.report.intervals import Difference, accuracy_difference
@@ -98,14 +99,16 @@ def relearning_gaps(models: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """
     return {
         sampling: {percent: _relearning_entry(models, sampling, percent) for percent in percents}
-        for sampling, percents in models["unlearned"].items()
+        for sampling, percents in models.get("unlearned", {}).items()
     }
 
 
 def versions() -> dict[str, str]:
-    """Versions of unsee, Python and the packages that decide about numbers."""
+    """Versions of unsee, Python and the packages that decide about numbers, and the image they are in, if any."""
     installed = {name: _version(distribution) for name, distribution in PACKAGES.items()}
-    return {"unsee": unsee.__version__, "python": platform.python_version(), **installed}
+    image = image_reference()
+    found = {"unsee": unsee.__version__, "python": platform.python_version(), **installed}
+    return found if image is None else {**found, "image": image}
 
 
 def headline_metrics(summary: dict[str, Any]) -> dict[str, float]:

@@ -12,27 +12,30 @@ from typing import Literal
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
 
 from unsee.mllm.families import only_tunable
 from unsee.mllm.rows import Rows
 
-Layer = nn.Linear | nn.LayerNorm
 Fisher = dict[str, Tensor]
 """Parameter name -> float32 (float64 for a float64 model) of the parameter's shape."""
 
 
 class PerSampleSquares:
-    """Adds up squared per-sample gradients of linear layers and layer norms during backward passes.
+    """Adds up squared per-sample gradients of layers during backward passes.
 
-    Every layer must be applied once per forward to inputs [samples, tokens, in].
+    Every layer must be applied once per forward, to tokens of all samples [..., in], those of one sample next to each
+    other and as many of each. samples: how many there were in the last forward.
     """
 
-    def __init__(self, layers: dict[str, Layer]):
+    def __init__(self, layers: dict[str, nn.Module]):
         self.layers = layers
+        self.samples = 0
+        self._watching = True
         self.sums = {
             f"{name}.{leaf}": torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32))
             for name, layer in layers.items()
-            for leaf, p in layer.named_parameters()
+            for leaf, p in layer.named_parameters(recurse=False)
         }
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
 
@@ -45,47 +48,66 @@ class PerSampleSquares:
             hook.remove()
 
     def _watch(self, name: str) -> Callable[..., None]:
-        """A forward hook that waits for the gradient of the layer's output, [samples, tokens, out]."""
+        """A forward hook that waits for the gradient of the layer's output, [..., out]."""
 
-        def hook(layer: Layer, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             read = inputs[0].detach()
-            if output.requires_grad:
+            if self._watching and output.requires_grad:
                 output.register_hook(lambda delta: self._add(name, layer, read, delta))
 
         return hook
 
-    def _add(self, name: str, layer: Layer, read: Tensor, delta: Tensor) -> None:
-        weight = self.sums[f"{name}.weight"]
-        delta, read = delta.to(weight.dtype), read.to(weight.dtype)
+    def _add(self, name: str, layer: nn.Module, read: Tensor, delta: Tensor) -> None:
+        for leaf, gradients in self._gradients(layer, read, delta).items():
+            self.sums[f"{name}.{leaf}"] += gradients.square_().sum(dim=0)
+
+    def _gradients(self, layer: nn.Module, read: Tensor, delta: Tensor) -> dict[str, Tensor]:
+        """Per-sample gradients [samples, ...] of the layer's own parameters, in float32 or finer."""
+        dtype = torch.promote_types(delta.dtype, torch.float32)
+        read, delta = (t.to(dtype).reshape(self.samples, -1, t.shape[-1]) for t in (read, delta))
         if isinstance(layer, nn.Linear):
-            gradients = delta.transpose(1, 2) @ read
+            found = {"weight": delta.transpose(1, 2) @ read}
+        elif isinstance(layer, nn.LayerNorm):
+            found = {"weight": (delta * F.layer_norm(read, layer.normalized_shape, eps=layer.eps)).sum(dim=1)}
         else:
-            gradients = (delta * F.layer_norm(read, layer.normalized_shape, eps=layer.eps)).sum(dim=1)
-        weight += gradients.square_().sum(dim=0)
-        if layer.bias is not None:
-            self.sums[f"{name}.bias"] += delta.sum(dim=1).square_().sum(dim=0)
+            return self._rerun(layer, read, delta)
+        return found if layer.bias is None else {**found, "bias": delta.sum(dim=1)}
+
+    def _rerun(self, layer: nn.Module, read: Tensor, delta: Tensor) -> dict[str, Tensor]:
+        """The same for a layer of another kind, by running it again for each sample."""
+
+        def along(parameters: dict[str, Tensor], inputs: Tensor, wanted: Tensor) -> Tensor:
+            return (functional_call(layer, parameters, (inputs[None],)) * wanted[None]).sum()
+
+        own = {leaf: p.detach().to(read.dtype) for leaf, p in layer.named_parameters(recurse=False)}
+        self._watching = False
+        with torch.enable_grad():
+            found = vmap(grad(along), in_dims=(None, 0, 0))(own, read, delta)
+        self._watching = True
+        return found
 
 
 def diagonal_fisher(
-    layers: dict[str, Layer],
+    layers: dict[str, nn.Module],
     losses: Iterable[Callable[[], tuple[Tensor, Tensor]]],
     unit: Literal["image", "question"],
 ) -> Fisher:
     """F = mean over samples of (gradient of the sample's loss)^2.
 
     Args:
-        layers: those whose weights and biases are measured, by full name.
+        layers: those whose own parameters are measured, by full name.
         losses: per batch a function that runs the forward and gives question losses [B, Q] and weights [B, Q] (1 for a
             question, 0 for padding).
         unit: a sample is one image with its questions (mean loss over them), or one question.
     """
     samples = 0
-    for parameter in [p for layer in layers.values() for p in layer.parameters()]:
+    inputs = [p for layer in layers.values() for p in layer.parameters(recurse=False)]
+    for parameter in inputs:
         parameter.requires_grad_(True)
     with PerSampleSquares(layers) as squares:
         for forward in losses:
             questions, weights = forward()
-            inputs = [p for layer in layers.values() for p in layer.parameters()]
+            squares.samples = len(questions)
             if unit == "image":
                 per_image = (questions * weights).sum(dim=1) / weights.sum(dim=1)
                 torch.autograd.grad(per_image.sum(), inputs)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from unsee.mllm.families import Mllm
+from unsee.mllm.rows import FrameOf, Pixels, chunked, usual
 from unsee.progress import progress
 
 Importance = dict[int, Tensor]
@@ -14,7 +15,7 @@ Importance = dict[int, Tensor]
 
 @torch.no_grad()
 def mean_absolute_activation(
-    mllm: Mllm, pixels: Callable[[Sequence[str]], Tensor], images: Sequence[str], batch: int
+    mllm: Mllm, pixels: Pixels, images: Sequence[str], batch: int, frame: FrameOf = usual
 ) -> Importance:
     """I_abs (Eq. 6): mean over images, and over tokens inside an image, of |z|, for every tower MLP.
 
@@ -22,21 +23,23 @@ def mean_absolute_activation(
     tower runs once per image. Without an image it does not run: the qa sets' importance is exactly zero.
 
     Args:
-        pixels: maps image paths to float32 [B, 3, H, W].
+        frame: the images'.
     """
     mlps = mllm.tower_mlps()
     summed = {mlp.layer: torch.zeros(mlp.outgoing.in_features) for mlp in mlps}
 
     def add(layer: int) -> Callable[..., None]:
         def hook(_module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            summed[layer] += inputs[0].abs().mean(dim=1).sum(dim=0)
+            of_images = inputs[0].abs().reshape(len(chunk), -1, inputs[0].shape[-1])
+            summed[layer] += of_images.mean(dim=1).sum(dim=0)
 
         return hook
 
     hooks = [mlp.outgoing.register_forward_pre_hook(add(mlp.layer)) for mlp in mlps]
     try:
-        for start in progress(range(0, len(images), batch), "neuron importance"):
-            mllm.run_layers(mllm.embed(pixels(images[start : start + batch])), 0)
+        for chunk in progress(chunked(images, batch, frame), "neuron importance"):
+            framed = mllm.at(frame(chunk[0]))
+            framed.run_layers(framed.embed(pixels(chunk)), 0)
     finally:
         for hook in hooks:
             hook.remove()

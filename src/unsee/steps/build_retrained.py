@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unsee.benchmark.schema import ForgetRequest, load
-from unsee.settings import FinetuneSettings
+from unsee.sections import AnyFinetuning
 from unsee.steps.build_vanilla import build
 from unsee.tracking import Tracker
 
 
 def run(
-    settings: FinetuneSettings, benchmark: Path, forget: Sequence[str], out: Path, tracker: Tracker
+    settings: AnyFinetuning, benchmark: Path, forget: Sequence[str], out: Path, tracker: Tracker
 ) -> dict[str, float]:
     """Write the retrained model to `out`. Returns its last training losses."""
     request = ForgetRequest.resolve(load(benchmark, verify=False), forget)

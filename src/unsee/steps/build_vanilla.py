@@ -3,24 +3,30 @@
 from collections.abc import Collection
 from pathlib import Path
 
+from huggingface_hub import snapshot_download
+
 from unsee.benchmark import schema
 from unsee.errors import UserError
-from unsee.mllm import checkpoint
+from unsee.mllm import checkpoint, lora
 from unsee.mllm.families import set_compute
 from unsee.mllm.finetune import finetune
-from unsee.settings import EMBEDDED, SHIPPED_BASE, FinetuneSettings
+from unsee.sections import AnyFinetuning, LoraSettings
+from unsee.settings import EMBEDDED, SHIPPED_BASE
 from unsee.storage import artifact
 from unsee.storage.artifact import write_json
 from unsee.tracking import Tracker
 
+FILES = ["*.json", "*.jinja", "*.model", "*.safetensors", "*.txt"]
+"""What is fetched of a base: nothing that is run."""
 
-def run(settings: FinetuneSettings, benchmark: Path, out: Path, tracker: Tracker) -> dict[str, float]:
+
+def run(settings: AnyFinetuning, benchmark: Path, out: Path, tracker: Tracker) -> dict[str, float]:
     """Write the vanilla model to `out`. Returns its last training losses."""
     return build(settings, benchmark, (), out, tracker)
 
 
 def build(
-    settings: FinetuneSettings, benchmark: Path, without_images_of: Collection[str], out: Path, tracker: Tracker
+    settings: AnyFinetuning, benchmark: Path, without_images_of: Collection[str], out: Path, tracker: Tracker
 ) -> dict[str, float]:
     """Fine-tune the base on a benchmark without some people's portraits; their facts by name stay.
 
@@ -36,7 +42,10 @@ def build(
     facts = {"base": settings.base, "settings": settings.model_dump(), "benchmark": digest}
     tracker.log_params({**settings.model_dump(), "people_without_images": len(without_images_of)})
     with artifact.create(out, "model", facts):
-        curve, checkpoints = finetune(mllm, data, settings, key, tracker, without_images_of)
+        if isinstance(settings, LoraSettings):
+            curve, checkpoints = lora.finetune(mllm, data, settings, key, tracker, without_images_of)
+        else:
+            curve, checkpoints = finetune(mllm, data, settings, key, tracker, without_images_of)
         checkpoint.save_full(mllm, out)
         write_json(out / "history.json", curve)
     for saved in checkpoints:
@@ -45,7 +54,16 @@ def build(
 
 
 def _base_directory(base: str) -> Path:
-    directory = SHIPPED_BASE if base == EMBEDDED else Path(base)
-    if not directory.is_dir():
-        raise UserError(f"vanilla.base = {base!r}: {directory} is no directory; give {EMBEDDED!r} or a model folder")
-    return directory
+    """Where the base lies; one on the hub is fetched first, unless it is in the hub's cache."""
+    if base == EMBEDDED:
+        return SHIPPED_BASE
+    if Path(base).is_dir():
+        return Path(base)
+    try:
+        return Path(snapshot_download(base, allow_patterns=FILES))
+    except (OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"vanilla.base = {base!r} is no directory and cannot be fetched from the Hugging Face hub ({reason}); give "
+            f"{EMBEDDED!r}, a model folder, or the id of a model with safetensors"
+        ) from error

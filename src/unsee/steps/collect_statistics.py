@@ -9,14 +9,14 @@ from functools import partial
 from pathlib import Path
 
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from unsee.benchmark.schema import ForgetRequest, load
 from unsee.mllm.families import Mllm, only_tunable
-from unsee.mllm.rows import ImageBank, Portraits, chunked
+from unsee.mllm.rows import ImageBank, Portraits
 from unsee.progress import progress
-from unsee.settings import StatisticsSettings
-from unsee.statistics.fisher import Layer, diagonal_fisher
+from unsee.sections import StatisticsSettings
+from unsee.statistics.fisher import diagonal_fisher
 from unsee.statistics.importance import flatten, mean_absolute_activation
 from unsee.steps.models import open_model
 from unsee.storage import artifact
@@ -46,7 +46,10 @@ def run(
     facts = {"settings": settings.model_dump(), "forget": list(request.forget)}
     with artifact.create(out, "statistics", facts):
         batch = settings.batch_images
-        importance = {n: mean_absolute_activation(mllm, bank.pixels, p.keys, batch) for n, p in sets.items()}
+        importance = {
+            name: mean_absolute_activation(mllm, bank.pixels, portraits.keys, batch, bank.frame)
+            for name, portraits in sets.items()
+        }
         save_file(flatten(importance), out / "importance.safetensors")
         fisher = {name: fisher_of_portraits(mllm, portraits, settings, name) for name, portraits in sets.items()}
         save_file(
@@ -58,7 +61,7 @@ def run(
     return {name: float(count) for name, count in counts.items()}
 
 
-def visual_layers(mllm: Mllm) -> dict[str, Layer]:
+def visual_layers(mllm: Mllm) -> dict[str, nn.Module]:
     """The layers of the tower MLPs and of the projector, by full name."""
     names = {name.rpartition(".")[0] for name in mllm.visual_parameters(None)}
     return {name: module for name, module in mllm.model.named_modules() if name in names}
@@ -69,7 +72,7 @@ def fisher_of_portraits(mllm: Mllm, portraits: Portraits, settings: StatisticsSe
     only_tunable(mllm.model, mllm.visual_parameters(None))
 
     def losses() -> Iterator[Callable[[], tuple[Tensor, Tensor]]]:
-        for keys in progress(chunked(portraits.keys, settings.batch_images), f"Fisher information, {name}"):
+        for keys in progress(portraits.chunks(portraits.keys, settings.batch_images), f"Fisher information, {name}"):
             yield partial(_forward, portraits, keys)
 
     return diagonal_fisher(visual_layers(mllm), losses(), settings.fisher_unit)

@@ -18,6 +18,8 @@ from unsee.storage import artifact
 from unsee.tracking import Tracker
 
 SAME_ORDER = "give the artifacts of all models in the same order"
+OF_UNLEARNED = ("settings", "cost", "told")
+"""Facts of an unlearned model's manifest: what `Method.told` says, too."""
 _ASKED = ("question_id", "entity_id", "split", "modality", "view", "task")
 
 
@@ -109,12 +111,12 @@ def _reference(name: str, paths: Reference) -> _Found:
 
 def _method(paths: Measured) -> _Found:
     model = artifact.read(paths.model, "model", verify=False)
-    if missing := [fact for fact in ("settings", "cost") if fact not in model.facts]:
+    if missing := [fact for fact in OF_UNLEARNED if fact not in model.facts]:
         raise UserError(f"{paths.model} is no unlearned model ({missing[0]} is missing); give what unlearn wrote")
     found = _measured(paths)
     if found.model_digest != model.digest:
         raise UserError(f"{paths.evaluation} is not the evaluation of {paths.model}; {SAME_ORDER}")
-    return replace(found, entry={**found.entry, "settings": model.facts["settings"], "cost": model.facts["cost"]})
+    return replace(found, entry={**found.entry, **{fact: model.facts[fact] for fact in OF_UNLEARNED}})
 
 
 def _measured(paths: Reference) -> _Found:

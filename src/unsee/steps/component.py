@@ -13,7 +13,9 @@ from typing import Protocol
 from pydantic import BaseModel, ConfigDict
 
 from unsee.explain import Explanation, explain
+from unsee.requests.turn import this_run
 from unsee.storage.artifact import step_clock
+from unsee.storage.transfer import store_root
 from unsee.tracking import Tracker
 
 STOPPED = "UNSEE_STOPPED"
@@ -82,6 +84,11 @@ def failures_told(name: str) -> Iterator[None]:
         raise
 
 
-def paths(**artifacts: PathArtifact) -> dict[str, Path]:
-    """The directory of each artifact."""
-    return {name: Path(artifact.path) for name, artifact in artifacts.items()}
+def paths(**artifacts: PathArtifact | None) -> dict[str, Path]:
+    """The directory of each artifact that there is."""
+    return {name: Path(artifact.path) for name, artifact in artifacts.items() if artifact is not None}
+
+
+def turn() -> dict[str, str]:
+    """`root` and `run_id` of the steps that answer deletion requests: where these are, and whose turn it is."""
+    return {"root": store_root(), "run_id": this_run()}

@@ -12,7 +12,7 @@ from unsee.evaluation.asking import Examiner
 from unsee.evaluation.examination import examination, examine
 from unsee.evaluation.metrics import PREDICTION_SCHEMA, compute_metrics
 from unsee.mllm.rows import ImageBank
-from unsee.settings import EvaluationSettings
+from unsee.sections import EvaluationSettings
 from unsee.steps.models import open_model
 from unsee.storage import artifact
 from unsee.storage.artifact import write_json
@@ -41,7 +41,8 @@ def run(
     data = load(benchmark)
     request = ForgetRequest.resolve(data, forget)
     mllm = open_model(model, base, settings.threads)
-    examiner = Examiner(mllm, ImageBank(mllm, data), settings.batch_images, settings.choice)
+    bank = ImageBank(mllm, data)
+    examiner = Examiner(mllm, bank.pixels, settings.batch_images, settings.choice, bank.frame)
     digest = artifact.read(model, "model", verify=False).digest
     subject = {"family": mllm.model.config.model_type, "shape": data.shape, "benchmark": data.name}
     facts = {"model": name, "model_digest": digest, "settings": settings.model_dump(), "subject": subject}

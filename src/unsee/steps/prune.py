@@ -5,7 +5,8 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from unsee.pruning import choose_neurons
-from unsee.settings import PruneSettings, require_layers
+from unsee.sections import PruneSettings
+from unsee.settings import require_layers
 from unsee.statistics.importance import unflatten, unlearning_importance
 from unsee.storage import artifact
 from unsee.storage.artifact import write_json

@@ -7,7 +7,7 @@ from typing import Any
 from unsee.attacks.relearning import RelearningAttack, draw_budget, no_result
 from unsee.benchmark.schema import Benchmark, ForgetRequest, load
 from unsee.mllm.families import Mllm
-from unsee.settings import RelearnSettings
+from unsee.sections import RelearnSettings
 from unsee.steps.models import open_model
 from unsee.storage import artifact
 from unsee.storage.artifact import write_json

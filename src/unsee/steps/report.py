@@ -8,6 +8,7 @@ from unsee.report.inputs import RunInputs, read_inputs
 from unsee.report.summary import build_summary, final_metrics, headline_metrics
 from unsee.report.verdict import judge
 from unsee.storage import artifact
+from unsee.storage.transfer import published
 from unsee.tracking import Tracker
 from unsee.tracking.mlflow import log_dataset, log_to_parent
 
@@ -26,6 +27,7 @@ def run(
     relearning: Mapping[str, Path],
     out: Path,
     tracker: Tracker,
+    benchmark_uri: str = "",
 ) -> dict[str, float]:
     """Write the report artifact of a run; metrics, parameters and files also go to the MLflow parent.
 
@@ -42,12 +44,14 @@ def run(
         relearning: relearning artifacts, likewise.
         out: where the report artifact goes.
         tracker: receives the report on the step's own run.
+        benchmark_uri: where KFP keeps the benchmark; on this machine, it is uploaded to UNSEE_STORE, if that is set.
 
     Returns:
         The headline metrics: the paper's six columns, unseen photographs, distance, headroom and relearning gaps.
 
     Raises:
-        UserError: an incomplete or damaged artifact.
+        UserError: an incomplete or damaged artifact, or a store that cannot be used.
+        Failed: a store that kept failing.
     """
     models = {"vanilla": vanilla, "retrained": retrained, "unlearned": unlearned}
     inputs = read_inputs(
@@ -67,16 +71,17 @@ def run(
         artifact.write_bytes(out / "report.html", page.render(inputs, summary, verdict).encode())
     shown = headline_metrics(summary)
     tracker.log_metrics(shown)
-    _log_parent(inputs, final_metrics(summary), [out / "summary.json", out / "report.html"])
+    told = {"method": summary["method"], "seed": summary["seed"], "forget_people": len(inputs.request.forget)}
+    parameters = {**told, "benchmark_digest": inputs.benchmark_digest, **inputs.settings}
+    log_to_parent(final_metrics(summary), parameters, [out / "summary.json", out / "report.html"])
+    _log_people(inputs, published(benchmark, "benchmark", benchmark_uri))
     for name, path in evaluations.items():
         log_to_parent({}, artifacts=[path / "predictions.parquet"], folder=f"evaluation/{name}")
     return shown
 
 
-def _log_parent(inputs: RunInputs, metrics: Mapping[str, float], files: Sequence[Path]) -> None:
-    """What pipeline runs are compared by in MLflow, and which people were data for what."""
-    people = {"forget": len(inputs.request.forget), "retain": len(inputs.request.retain)}
-    log_to_parent(metrics, {**inputs.settings, "forget_people": people["forget"]}, files)
-    for context, count in people.items():
-        source = inputs.benchmark.directory.as_uri()
-        log_dataset(inputs.benchmark.name, inputs.benchmark_digest, source, context, {"people": count})
+def _log_people(inputs: RunInputs, source: Path | str) -> None:
+    """Note in MLflow which people of the benchmark at `source` were data for what."""
+    uri = source.as_uri() if isinstance(source, Path) else source
+    for context, people in {"forget": inputs.request.forget, "retain": inputs.request.retain}.items():
+        log_dataset(inputs.benchmark.name, inputs.benchmark_digest, uri, context, {"people": len(people)})

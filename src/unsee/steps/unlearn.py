@@ -13,7 +13,8 @@ from unsee.mllm import checkpoint
 from unsee.mllm.places import places
 from unsee.mllm.rows import ImageBank
 from unsee.pruning import Pruned
-from unsee.settings import PruneSettings, UnlearnSettings, require_layers
+from unsee.sections import PruneSettings, UnlearnSettings
+from unsee.settings import require_layers
 from unsee.statistics.fisher import Fisher
 from unsee.steps.models import open_model
 from unsee.storage import artifact
@@ -81,10 +82,11 @@ def run(
         write_json(out / "pruned.json", _removed(unlearning.pruned))
         found = _write_mask(unlearning.mask, places(mllm), out)
         facts["cost"] = cost = unlearning.cost
+        facts["told"] = dict(unlearning.told)
     checkpoints.clear()
     tracker.log_params({**settings.model_dump(), **({"d_F": found["d_F"]} if "d_F" in found else {})})
     losses = {k: v for k, v in curve[-1].items() if k != "step"} if curve else {}
-    return {**losses, **found, **cost}
+    return {**losses, **found, **cost, **unlearning.told}
 
 
 def _removed(pruned: Mapping[str, Pruned]) -> list[dict[str, str | int]]:

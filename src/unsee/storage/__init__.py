@@ -1,1 +1,1 @@
-"""Where artifacts live. `artifact` defines what a complete artifact directory is; object stores come beside it."""
+"""Where artifacts live. `artifact`: what a complete one is; `store`: file:// and s3://; `transfer`: between the two."""

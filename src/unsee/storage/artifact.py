@@ -49,10 +49,15 @@ class Manifest(BaseModel):
     @field_validator("files")
     @classmethod
     def _inside(cls, files: dict[str, str]) -> dict[str, str]:
-        paths = {name: PurePosixPath(name) for name in files}
-        if outside := [name for name, path in paths.items() if path.is_absolute() or ".." in path.parts]:
-            raise ValueError(f"files outside the directory: {', '.join(outside)}")
+        if outside := [name for name in files if not is_inside(name)]:
+            raise ValueError(f"files outside the directory: {', '.join(map(repr, outside))}")
         return files
+
+
+def is_inside(name: str) -> bool:
+    """Whether a name is a plain relative path, spelled in the one way it can be, that stays below its directory."""
+    path = PurePosixPath(name)
+    return str(path) == name != "." and "\0" not in name and not path.is_absolute() and ".." not in path.parts
 
 
 def digest_of(value: Any) -> str:
@@ -107,7 +112,7 @@ def create(path: Path, kind: str, facts: dict[str, Any]) -> Iterator[Path]:
         UserError: the directory is not empty and not ours.
     """
     started = _step_started.get(time.monotonic())
-    _clear(path, kind)
+    clear(path, kind)
     path.mkdir(parents=True, exist_ok=True)
     (path / UNFINISHED).touch()
     try:
@@ -127,7 +132,8 @@ def create(path: Path, kind: str, facts: dict[str, Any]) -> Iterator[Path]:
         raise
 
 
-def _clear(path: Path, kind: str) -> None:
+def require_free(path: Path, kind: str) -> None:
+    """Raises UserError if a directory holds anything but an artifact of this kind, or an unfinished one."""
     if path.exists() and not path.is_dir():
         raise UserError(f"{path} is a file, not a directory; give a new directory")
     if not path.exists() or not any(path.iterdir()):
@@ -137,8 +143,18 @@ def _clear(path: Path, kind: str) -> None:
         ours = read(path, kind, verify=False).kind == kind
     if not ours:
         raise UserError(f"{path} is not empty and holds no {kind}; give a new directory")
-    (path / UNFINISHED).touch()
-    _remove(path)
+
+
+def clear(path: Path, kind: str) -> None:
+    """Delete the artifact in a directory that is free for one of this kind.
+
+    Raises:
+        UserError: the directory is not free.
+    """
+    require_free(path, kind)
+    if path.exists() and any(path.iterdir()):
+        (path / UNFINISHED).touch()
+        _remove(path)
 
 
 def _remove(path: Path) -> None:
@@ -161,12 +177,7 @@ def read(path: Path, kind: str, *, verify: bool = True) -> Manifest:
     source = path / MANIFEST
     if not source.exists():
         raise UserError(f"{path} is no complete {kind}: {MANIFEST} is missing; run the step that writes it again")
-    try:
-        manifest = Manifest.model_validate_json(source.read_bytes())
-    except ValidationError as error:
-        raise UserError(f"{source} is not a manifest ({error.errors()[0]['msg']}); run the step again") from None
-    if manifest.kind != kind:
-        raise UserError(f"{path} holds a {manifest.kind}, not a {kind}; give the directory of a {kind}")
+    manifest = parse(source.read_bytes(), str(path), kind)
     if verify:
         for name, expected in manifest.files.items():
             if not (path / name).is_file():
@@ -175,4 +186,20 @@ def read(path: Path, kind: str, *, verify: bool = True) -> Manifest:
                 raise UserError(
                     f"{path / name} was changed or damaged (sha256 differs from {MANIFEST}); run the step again"
                 )
+    return manifest
+
+
+def parse(data: bytes, place: str, kind: str) -> Manifest:
+    """The manifest of an artifact of this kind at `place`.
+
+    Raises:
+        UserError: no manifest, or one of another kind.
+    """
+    try:
+        manifest = Manifest.model_validate_json(data)
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"]
+        raise UserError(f"{place}/{MANIFEST} is not a manifest ({problem}); run the step again") from None
+    if manifest.kind != kind:
+        raise UserError(f"{place} holds a {manifest.kind}, not a {kind}; give the directory of a {kind}")
     return manifest

@@ -1,8 +1,13 @@
 """What steps tell the experiment tracker. `Tracker` is all they see; `mlflow` beside it is the real one."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
+
+# MLflow reads them when it is imported.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 
 class Tracker(Protocol):

@@ -1,14 +1,14 @@
-"""MLflow: one parent run per pipeline run, one nested run per step, model versions with their lineage.
+"""MLflow: one parent run per pipeline run, one nested run per step.
 
 Everything goes through an explicit `MlflowClient`: the fluent API would close the parent when a step ends. Where the
-store is comes from MLFLOW_TRACKING_URI; which run is the parent from MLFLOW_RUN_ID (set by `unsee run` and by KFP's
-MLflow plugin), or from the tag `kfp.pipeline_run_id` matched with KFP_RUN_ID.
+store is comes from MLFLOW_TRACKING_URI; which run is the parent from MLFLOW_RUN_ID or, where that is not set, from the
+tag `kfp.pipeline_run_id` matched with KFP_RUN_ID. MLFLOW_RUN_ID is the parent itself in `unsee run`, and a run nested
+in it, made for the step, where KFP's MLflow plugin sets it (`injectUserEnvVars`). Who made the parent closes it.
 """
 
 import json
 import logging
 import os
-import re
 import signal
 import threading
 import time
@@ -16,32 +16,25 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from unsee.errors import UserError
 from unsee.tracking import NoTracker, Tracker
+from unsee.tracking.text import SECRET_IN_URL, allowed_name, flatten, redacted
 
 EXPERIMENT = "unsee"
 PARENT_TAG = "mlflow.parentRunId"
 PIPELINE_TAG = "kfp.pipeline_run_id"
-LONGEST_PARAMETER = 6000
 PARAMETERS_PER_BATCH = 100
 METRICS_PER_BATCH = 1000
 SECONDS_BETWEEN_BATCHES = 5.0
 SECONDS_FOR_RIVALS = 0.5
-SECRET_NAME = re.compile(r"password|passwd|secret|credential|api_?key|access_?key|(^|[._])token$", re.IGNORECASE)
-SECRET_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
 
 logger = logging.getLogger(__name__)
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # else a new database announces its tables
@@ -69,7 +62,7 @@ class RunTracker:
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log values at a training step (0 when None)."""
         now = time.time_ns() // 1_000_000
-        self._pending += [Metric(_allowed_name(name), float(value), now, step or 0) for name, value in metrics.items()]
+        self._pending += [Metric(allowed_name(name), float(value), now, step or 0) for name, value in metrics.items()]
         if len(self._pending) >= METRICS_PER_BATCH or time.monotonic() - self._sent > SECONDS_BETWEEN_BATCHES:
             self.flush()
 
@@ -105,13 +98,13 @@ def start_parent(
         RunTracker(client, run.info.run_id).log_params(params)
     except MlflowException as error:
         raise UserError(
-            f"MLFLOW_TRACKING_URI {_redacted(client.tracking_uri)} refuses a new run: {error.message}"
+            f"MLFLOW_TRACKING_URI {redacted(client.tracking_uri)} refuses a new run: {error.message}"
         ) from error
     return run.info.run_id
 
 
 def finish_parent(run_id: str, succeeded: bool) -> None:
-    """Close the parent FINISHED or FAILED; steps that never said how they ended become KILLED."""
+    """Close a parent that was created here, FINISHED or FAILED; steps that never said how they ended become KILLED."""
     client = MlflowClient()
     parent = client.get_run(run_id)
     for child in _children(client, parent):
@@ -120,19 +113,25 @@ def finish_parent(run_id: str, succeeded: bool) -> None:
     client.set_terminated(run_id, "FINISHED" if succeeded else "FAILED")
 
 
+def finish_tagged_parent(succeeded: bool) -> None:
+    """Close the parent that steps created by KFP_RUN_ID. One that MLFLOW_RUN_ID names is closed by who set that."""
+    if not os.environ.get("MLFLOW_RUN_ID") and (run_id := parent_run_id()):
+        finish_parent(run_id, succeeded)
+
+
 def is_configured() -> bool:
     """Whether anything is tracked: a store or a parent run is named in the environment."""
     return bool(os.environ.get("MLFLOW_TRACKING_URI") or os.environ.get("MLFLOW_RUN_ID"))
 
 
 def parent_run_id() -> str | None:
-    """The run of this pipeline run: MLFLOW_RUN_ID, else the one tagged with KFP_RUN_ID, created when there is none.
+    """The run of this pipeline run: that of MLFLOW_RUN_ID, else the one tagged with KFP_RUN_ID, created if need be.
 
     Steps that start together may each create one: the earliest stays and the others delete theirs. None when nothing
     is tracked, or when a step runs by hand, outside any pipeline.
     """
-    if run_id := os.environ.get("MLFLOW_RUN_ID"):
-        return run_id
+    if given := os.environ.get("MLFLOW_RUN_ID"):
+        return _outermost(MlflowClient(), given)
     pipeline_run = os.environ.get("KFP_RUN_ID")
     if not pipeline_run or not is_configured():
         return None
@@ -151,7 +150,7 @@ def step_run(name: str) -> Iterator[Tracker]:
         yield NoTracker()
         return
     client = MlflowClient()
-    tracker = RunTracker(client, _step_run_id(client, parent_run_id(), name))
+    tracker = RunTracker(client, _given_step_run(client) or _step_run_id(client, parent_run_id(), name))
     status = "FAILED"
     try:
         with _termination_raises():
@@ -198,79 +197,11 @@ def log_dataset(name: str, digest: str, source: str, context: str, profile: Mapp
         name=f"{name}/{context}",
         digest=digest[:36],
         source_type="local" if "://" not in source else source.partition("://")[0],
-        source=json.dumps({"uri": _redacted(source)}),
+        source=json.dumps({"uri": redacted(source)}),
         profile=json.dumps(profile),
     )
     tags = [InputTag("mlflow.data.context", context)]
     MlflowClient().log_inputs(run_id, [DatasetInput(dataset, tags=tags)])
-
-
-@dataclass(frozen=True)
-class RegisteredVersion:
-    """A model version and how to load it: `uri` is `models:/<name>/<version>`."""
-
-    name: str
-    version: str
-    source: str
-    aliases: tuple[str, ...]
-
-    @property
-    def uri(self) -> str:
-        return f"models:/{self.name}/{self.version}"
-
-
-def register_version(
-    name: str, source: Path | str, sha256: str, tags: Mapping[str, str], aliases: Sequence[str], run_id: str | None
-) -> RegisteredVersion:
-    """Register weights as a version of model `name` and point `aliases` at it.
-
-    `source` is a URI the store can reach (s3://…), or a local directory. A database store keeps the directory's
-    file:// address; a server refuses that, and then the files become artifacts of run `run_id`. The same bytes at the
-    same source are registered once, so a retried step makes no second version; its tags are brought up to date.
-
-    Raises:
-        UserError: the server takes no local directory and no run is given to hold the files.
-    """
-    client = MlflowClient()
-    _ensure_registered_model(client, name)
-    all_tags = {**{key: _redacted(str(value)) for key, value in tags.items()}, "sha256": sha256}
-    if isinstance(source, str):
-        version = _find_or_create_version(client, name, source, all_tags, run_id)
-    else:
-        version = _register_directory(client, name, source.resolve(), all_tags, run_id)
-    for alias in aliases:
-        client.set_registered_model_alias(name, alias, version.version)
-    return RegisteredVersion(name, str(version.version), version.source or "", tuple(aliases))
-
-
-def flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, str]:
-    """Parameters as MLflow takes them: dotted names, text values of bounded length, secrets as stars."""
-    flat: dict[str, str] = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{name}.")
-        else:
-            flat[_allowed_name(name)] = "***" if SECRET_NAME.search(name) else _parameter_text(value)
-    return flat
-
-
-def _allowed_name(name: str) -> str:
-    """A parameter's or metric's name as MLflow takes it."""
-    return re.sub(r"[^\w\-./: ]", "_", name)[:250]
-
-
-def _parameter_text(value: object) -> str:
-    text = _redacted(value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False))
-    if len(text) <= LONGEST_PARAMETER:
-        return text
-    ending = f"… ({len(text)} characters)"
-    return text[: LONGEST_PARAMETER - len(ending)] + ending
-
-
-def _redacted(text: str) -> str:
-    """Text without the user and password of any URL in it."""
-    return SECRET_IN_URL.sub("***@", text)
 
 
 def _batches(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
@@ -287,7 +218,7 @@ def _require_answer(uri: str) -> None:
         return
     except OSError as error:
         raise UserError(
-            f"MLFLOW_TRACKING_URI {_redacted(uri)} does not answer ({error}); start the server or correct the address"
+            f"MLFLOW_TRACKING_URI {redacted(uri)} does not answer ({error}); start the server or correct the address"
         ) from None
 
 
@@ -326,6 +257,22 @@ def _create_tagged_parent(client: MlflowClient, pipeline_run: str) -> str:
     return earliest
 
 
+def _outermost(client: MlflowClient, run_id: str) -> str:
+    """The run that this one is nested in, at whatever depth: a loop of a pipeline is a run in between."""
+    while parent := client.get_run(run_id).data.tags.get(PARENT_TAG):
+        run_id = parent
+    return run_id
+
+
+def _given_step_run(client: MlflowClient) -> str | None:
+    """The run that KFP's MLflow plugin made for this step, if it did: a nested one."""
+    given = os.environ.get("MLFLOW_RUN_ID")
+    if not given or _outermost(client, given) == given:
+        return None
+    client.update_run(given, status="RUNNING")
+    return given
+
+
 def _children(client: MlflowClient, parent: Run) -> list[Run]:
     return client.search_runs([parent.info.experiment_id], f"tags.`{PARENT_TAG}` = '{parent.info.run_id}'")
 
@@ -357,41 +304,3 @@ def _termination_raises() -> Iterator[None]:
 
 def _exit(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
-
-
-def _ensure_registered_model(client: MlflowClient, name: str) -> None:
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-
-
-def _register_directory(
-    client: MlflowClient, name: str, directory: Path, tags: Mapping[str, str], run_id: str | None
-) -> ModelVersion:
-    try:
-        return _find_or_create_version(client, name, directory.as_uri(), tags, run_id)
-    except MlflowException as error:
-        if error.error_code != "INVALID_PARAMETER_VALUE":
-            raise
-    if run_id is None:
-        raise UserError(
-            f"MLFLOW_TRACKING_URI {_redacted(client.tracking_uri)} takes no local directory as a model ({directory}); "
-            "register from within a run, which can hold the files"
-        )
-    folder = f"models/{tags['sha256'][:16]}"
-    client.log_artifacts(run_id, str(directory), artifact_path=folder)
-    uploaded = f"{client.get_run(run_id).info.artifact_uri}/{folder}"
-    return _find_or_create_version(client, name, uploaded, tags, run_id)
-
-
-def _find_or_create_version(
-    client: MlflowClient, name: str, source: str, tags: Mapping[str, str], run_id: str | None
-) -> ModelVersion:
-    for version in client.search_model_versions(f"name = '{name}'"):
-        if version.source == source and version.tags.get("sha256") == tags["sha256"]:
-            for key in (key for key, value in tags.items() if version.tags.get(key) != value):
-                client.set_model_version_tag(name, version.version, key, tags[key])
-            return version
-    return client.create_model_version(name, source, run_id, tags=dict(tags), await_creation_for=0)

@@ -18,22 +18,11 @@ from torch import Tensor, nn
 from unsee.benchmark.schema import Benchmark, ForgetRequest
 from unsee.errors import UserError
 from unsee.mllm import checkpoint
+from unsee.mllm.augmentation import augmented, blended
 from unsee.mllm.families import Mllm
-from unsee.mllm.rows import (
-    FrozenPrefix,
-    ImageBank,
-    Images,
-    Pixels,
-    Portraits,
-    Rows,
-    See,
-    augmented,
-    blended,
-    by_name,
-    mean_loss,
-)
+from unsee.mllm.rows import FrozenPrefix, ImageBank, Images, Pixels, Portraits, Rows, See, by_name, mean_loss, seeing
 from unsee.pruning import Pruned
-from unsee.settings import PruneSettings, ThresholdSettings, UnlearnSettings
+from unsee.sections import PruneSettings, ThresholdSettings, UnlearnSettings
 from unsee.statistics.fisher import Fisher, fisher_of_rows
 from unsee.unlearning import methods
 from unsee.unlearning.saliency import SaliencyMask, saliency_mask
@@ -91,9 +80,10 @@ class Work:
 
     @cached_property
     def vanilla_head(self) -> nn.Module:
-        """The LLM's output layer as it is before anything changes; a copy where it is trained."""
+        """The LLM's output layer as it is before anything changes; a copy where it is trained or attacked."""
         trained = {id(parameter) for parameter in self.parameters.values()}
-        if not any(id(parameter) in trained for parameter in self.mllm.head.parameters()):
+        changes = any(id(parameter) in trained for parameter in self.mllm.head.parameters())
+        if not changes and self.settings.resist is None:
             return self.mllm.head
         return copy.deepcopy(self.mllm.head).requires_grad_(False)
 
@@ -115,18 +105,18 @@ class Work:
     def _seeing(self, pixels: Pixels, images: Sequence[str]) -> See:
         """How these images are looked at: through cached outputs of frozen tower layers, if there are any."""
         if self.settings.scope == "full":
-            return lambda chosen: self.mllm.features(pixels(chosen))
+            return seeing(self.mllm, pixels, self.bank.frame)
         first_tuned = self.mllm.tower_mlps(self.settings.layers)[0].layer
         first_pruned = min((layer for layer, gone in self.pruned.items() if bool(gone.any())), default=first_tuned)
-        prefix = FrozenPrefix(self.mllm, pixels, min(first_tuned, first_pruned))
+        prefix = FrozenPrefix(self.mllm, pixels, min(first_tuned, first_pruned), self.bank.frame)
         prefix.fill(images, FEATURE_BATCH)
         return prefix.features
 
     def blends(self, count: int) -> Images:
         """Each retain portrait blended with one drawn at random; a step takes `count`."""
         images = self.retain.keys
-        pixels = blended(self.pixels, images, self.settings.seed, self.version)
-        return Images(images, self._seeing(pixels, images), count)
+        pixels = blended(self.pixels, images, self.settings.seed, self.version, self.bank)
+        return Images(images, self._seeing(pixels, images), count, self.bank.frame)
 
     @cached_property
     def forget(self) -> Portraits:
@@ -184,7 +174,7 @@ class Work:
         retrained = checkpoint.load_full(self.retrained)
 
         def seen(pixels: Pixels) -> Rows:
-            see = lambda images: retrained.features(pixels(images))  # noqa: E731
+            see = seeing(retrained, pixels, self.bank.frame)
             return Portraits(retrained, self.bank, self.benchmark, self.request.forget, see)
 
         return [seen(work.pixels) for work in self.versions]
@@ -213,6 +203,10 @@ class Method(Generic[SettingsT]):
     def mask(self) -> SaliencyMask | None:
         """Which weights the forgetting terms may change; None: all."""
         return None
+
+    def told(self) -> Mapping[str, float]:
+        """Figures about what it works with, from 0 to 1, taken before anything changes."""
+        return {}
 
     def before(self) -> Mapping[str, Tensor]:
         """Edit the model before training. Returns entries of tunable tensors that must then stay as they are, bool."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from unsee.mllm.packing import answer_tokens
-from unsee.mllm.rows import Images, Outputs, Portraits, Rows, chunked
+from unsee.mllm.rows import Images, Outputs, Portraits, Rows
 from unsee.progress import progress
 from unsee.unlearning.method import Term
 
@@ -20,14 +20,15 @@ CHUNK = 32
 def reference_features(images: Images | Portraits) -> dict[str, Tensor]:
     """Projector output [N, D] of every image: at LLaVA-1.5's 576 x 4,096 numbers 9.4 MB each in float32, for every
     version of the images."""
-    chunks = progress(chunked(images.keys, CHUNK), "the teacher's features")
-    return {key: feature for chunk in chunks for key, feature in zip(chunk, images.see(chunk), strict=True)}
+    chunks = progress(images.chunks(images.keys, CHUNK), "the teacher's features")
+    seen = {key: feature for chunk in chunks for key, feature in zip(chunk, images.see(chunk), strict=True)}
+    return {key: seen[key] for key in images.keys}
 
 
 @torch.no_grad()
 def _by_row(rows: Rows, of: Callable[[Outputs], Sequence[Tensor]]) -> dict[str, Tensor]:
     """What `of` makes of a forward, one tensor per row."""
-    chunks = progress(chunked(rows.keys, CHUNK), "the reference model's answers")
+    chunks = progress(rows.chunks(rows.keys, CHUNK), "the reference model's answers")
     return {key: t for chunk in chunks for key, t in zip(chunk, of(rows.forward(chunk)), strict=True)}
 
 

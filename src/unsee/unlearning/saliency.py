@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from unsee.errors import UserError
-from unsee.settings import ThresholdSettings
+from unsee.sections import ThresholdSettings
 from unsee.statistics.fisher import Fisher
 from unsee.statistics.importance import ratio
 from unsee.thresholds import select

@@ -7,6 +7,7 @@ weight through the other's norm; without weight decay, a weight whose gradient i
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -20,10 +21,11 @@ from unsee.memory import peak_resident
 from unsee.mllm.families import only_tunable
 from unsee.mllm.rows import Images, Rows
 from unsee.pruning import Pruned
-from unsee.settings import UnlearnSettings
+from unsee.sections import UnlearnSettings
 from unsee.tracking import NoTracker, Tracker
 from unsee.training import Checkpoints, Curve, Optimisation, Training, clip
 from unsee.unlearning.method import Term, Work, find
+from unsee.unlearning.resistance import relearned
 from unsee.unlearning.saliency import SaliencyMask, require_live
 
 WARMUP = 10
@@ -37,8 +39,9 @@ class Unlearning:
 
     terms: what is minimised, for each version of the portraits, an epoch each in turn. portraits: how many an epoch
     ascends on. parameters: the tunable tensors of `model` by full name; all others are frozen. finish: edits the
-    trained model. pruned: the neurons removed so far, by part of the model. mask: None lets the forgetting terms change
-    every weight. frozen_entries: per tensor, entries that must stay as they are (pruned neurons), broadcastable bool.
+    trained model. pruned: the neurons removed so far, by part of the model. told: what the method says about what it
+    works with. mask: None lets the forgetting terms change every weight. frozen_entries: per tensor, entries that must
+    stay as they are (pruned neurons), broadcastable bool.
     """
 
     settings: UnlearnSettings
@@ -48,6 +51,7 @@ class Unlearning:
     parameters: Mapping[str, nn.Parameter]
     finish: Callable[[], None]
     pruned: Mapping[str, Pruned]
+    told: Mapping[str, float] = field(default_factory=dict)
     mask: SaliencyMask | None = None
     frozen_entries: Mapping[str, Tensor] = field(default_factory=dict)
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
@@ -58,6 +62,7 @@ class Unlearning:
     def of(cls, work: Work, checkpoints: Checkpoints, tracker: Tracker) -> "Unlearning":
         """A method's work on the vanilla model, which is edited where the method does so before training."""
         method = find(work.settings.method)(work.settings, work)
+        told = method.told()
         terms = [method.terms(version) for version in work.versions]
         mask = method.mask()
         return cls(
@@ -68,6 +73,7 @@ class Unlearning:
             parameters=work.parameters,
             finish=method.after,
             pruned=method.pruned,
+            told=told,
             mask=mask,
             frozen_entries=method.before(),
             checkpoints=checkpoints,
@@ -142,16 +148,24 @@ class Unlearning:
         for (side, _), terms in self._forwards[epoch % len(self.terms)].items():
             if side == forgets:
                 keys = batch(terms[0].rows, self.settings.seed, step, self.steps_per_epoch, once=forgets)
-                self._accumulate(terms, keys, losses)
+                with self._attacked(terms[0].rows, keys, step) if forgets else nullcontext():
+                    self._accumulate(terms, keys, losses)
         gradients = {name: p.grad for name, p in self.parameters.items() if p.grad is not None}
         for parameter in self.parameters.values():
             parameter.grad = None
         return gradients, dict(losses)
 
+    def _attacked(self, rows: Rows | Images, keys: Sequence[str], step: int) -> AbstractContextManager[None]:
+        """The weights as a relearning attack on these rows leaves them, from the step on that `resist` says."""
+        resist = self.settings.resist
+        if resist is None or step < resist.after * self.steps or not isinstance(rows, Rows):
+            return nullcontext()
+        return relearned(self.model, rows, keys, resist.step, self.settings.micro_batch_images)
+
     def _accumulate(self, terms: Sequence[Term], keys: Sequence[str], losses: dict[str, float]) -> None:
         """Add a batch's gradients to `.grad`, a few rows at a time: losses are means over rows."""
         size = self.settings.micro_batch_images
-        for chunk in (keys[start : start + size] for start in range(0, len(keys), size)):
+        for chunk in terms[0].rows.chunks(keys, size):
             share = len(chunk) / len(keys)
             outputs = terms[0].rows.forward(chunk)
             values = [term.loss(outputs) for term in terms]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from unsee.mllm.rows import mean_loss
-from unsee.settings import UnlearnSettings
+from unsee.sections import UnlearnSettings
 from unsee.unlearning.method import Method, Term, Work
 from unsee.unlearning.references import kl_term
 

@@ -1,16 +1,16 @@
 """MANU: prune the neurons of tower and LLM that work for the forget portraits; nothing is trained."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from unsee.mllm.families import Mlp
 from unsee.mllm.rows import Rows
 from unsee.pruning import zero
-from unsee.settings import ThresholdSettings, UnlearnSettings
+from unsee.sections import ThresholdSettings, UnlearnSettings
 from unsee.statistics.importance import ratio
 from unsee.thresholds import select
 from unsee.unlearning.method import Method
@@ -56,33 +56,28 @@ class Manu(Method[Settings]):
 def activation_measures(mlps: Sequence[Mlp], rows: Rows) -> dict[int, Tensor]:
     """Mean |z|, share of z > 0, variance and root mean square of every neuron over tokens, then rows.
 
-    Tokens are those of the prefix, once, and of all questions behind it. One row at a time: no padding takes part.
-    Returns layer -> [4, neurons]; zeros where a layer does not run.
+    Tokens are those of the prefix, once, and of all questions behind it; where questions share no prefix, those of one
+    question, and the mean is over questions too. One row at a time: no padding takes part. Returns layer ->
+    [4, neurons]; zeros where a layer does not run.
     """
     summed = {mlp.layer: torch.zeros(4, mlp.outgoing.in_features) for mlp in mlps}
-    of_row: dict[int, Tensor] = {}
-    *_, last_but_one, last = rows.mllm.language_model.layers
-
-    def run_last(_layer: nn.Module, _inputs: Any, context: dict[str, Any], hidden: Tensor) -> None:
-        """For all tokens, before the packed forward runs it for those that are read alone."""
-        last(hidden, **context)
+    parts = 1
 
     def measure(layer: int, z: Tensor) -> None:
         z = z.flatten(0, -2)
         measures = [z.abs().mean(0), (z > 0).float().mean(0), z.var(0, unbiased=False), z.square().mean(0).sqrt()]
-        of_row.setdefault(layer, torch.stack(measures))
+        summed[layer] += torch.stack(measures) / parts
 
     hooks = [
         mlp.outgoing.register_forward_pre_hook(lambda _, inputs, layer=mlp.layer: measure(layer, inputs[0]))
         for mlp in mlps
     ]
-    hooks.append(last_but_one.register_forward_hook(run_last, with_kwargs=True))
     try:
         for key in rows.keys:
-            of_row.clear()
-            rows.forward([key])
-            for layer, measures in of_row.items():
-                summed[layer] += measures / len(rows.keys)
+            apart = rows.apart(key)
+            parts = len(rows.keys) * len(apart)
+            for questions in apart:
+                rows.everywhere(key, questions)
     finally:
         for hook in hooks:
             hook.remove()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from unsee.mllm.rows import mean_loss
-from unsee.settings import ThresholdSettings, UnlearnSettings
+from unsee.sections import ThresholdSettings, UnlearnSettings
 from unsee.unlearning.method import Method, Term, Work, answer_terms
 from unsee.unlearning.saliency import SaliencyMask
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from unsee.mllm.rows import Outputs
-from unsee.settings import UnlearnSettings
+from unsee.sections import UnlearnSettings
 from unsee.unlearning.method import Method, Term, Work
 from unsee.unlearning.references import AnswerLosses
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from unsee.errors import UserError
 from unsee.mllm import checkpoint
-from unsee.settings import UnlearnSettings
+from unsee.sections import UnlearnSettings
 from unsee.unlearning.method import Method
 
 

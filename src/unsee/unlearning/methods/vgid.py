@@ -4,16 +4,19 @@ The teacher is the frozen vanilla model on a noised portrait with an instruction
 (the public release ships an empty instruction and replaces the portrait by uniform noise).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Literal
 
 import torch
 from pydantic import Field, PositiveInt, field_validator
 from torch import Tensor
 
-from unsee.mllm.rows import Portraits
-from unsee.settings import UnlearnSettings
-from unsee.unlearning.method import Method, Term, Work
+from unsee.benchmark.schema import Question
+from unsee.evaluation.asking import Asked, Examiner
+from unsee.mllm.rows import Pixels, Portraits, instructed, seeing
+from unsee.sections import UnlearnSettings
+from unsee.unlearning.method import FEATURE_BATCH, Method, Term, Work
 from unsee.unlearning.references import kl_term
 
 
@@ -54,15 +57,17 @@ class Vgid(Method[Settings]):
     def teachers(self, work: Work) -> list[Portraits]:
         """The forget portraits as the teacher meets them, once per draw of the noise."""
         draws = self.settings.draws if self.settings.noise != "none" else 1
-        return [self._teacher(work, torch.Generator().manual_seed(self.settings.seed + draw)) for draw in range(draws)]
+        return [self._teacher(work, self._pixels(work, draw)) for draw in range(draws)]
 
-    def _teacher(self, work: Work, generator: torch.Generator) -> Portraits:
-        def see(images: Sequence[str]) -> Tensor:
-            noised = [self._noised(portrait, generator) for portrait in work.pixels(images)]
-            return work.mllm.features(torch.stack(noised))
-
+    def _teacher(self, work: Work, pixels: Pixels) -> Portraits:
         people, instruction = work.request.forget, self.settings.instruction
+        see = seeing(work.mllm, pixels, work.bank.frame)
         return Portraits(work.mllm, work.bank, work.benchmark, people, see, instruction=instruction)
+
+    def _pixels(self, work: Work, draw: int) -> Pixels:
+        """The portraits with noise of their own, another at every look."""
+        generator = torch.Generator().manual_seed(self.settings.seed + draw)
+        return lambda images: torch.stack([self._noised(portrait, generator) for portrait in work.pixels(images)])
 
     def _noised(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
         """One portrait [3, H, W] -> the same shape."""
@@ -72,3 +77,26 @@ class Vgid(Method[Settings]):
             low, high = pixels.amin(), pixels.amax()
             return low + (high - low) * torch.rand(pixels.shape, generator=generator)
         return pixels + self.settings.noise_level * pixels.std() * torch.randn(pixels.shape, generator=generator)
+
+    def told(self) -> Mapping[str, float]:
+        """How often the teacher still knows a forgotten person's facts: as it is, and without its interventions."""
+        left_out: dict[str, dict[str, str]] = {
+            "both": {},
+            "noise": {"instruction": ""},
+            "instruction": {"noise": "none"},
+            "neither": {"noise": "none", "instruction": ""},
+        }
+        asked = self.work.benchmark.select(role="eval", modality="vqa", view="train", task="classification")
+        about = [question for question in asked if question.entity_id in self.work.request.forget]
+        if not about:
+            return {}
+        teachers = {name: self.settings.model_copy(update=changes) for name, changes in left_out.items()}
+        return {f"teacher_accuracy/{name}": Vgid(s, self.work)._accuracy(about) for name, s in teachers.items()}
+
+    def _accuracy(self, questions: Sequence[Question]) -> float:
+        """With the first draw of the noise."""
+        asked = [
+            Asked(instructed(question, self.settings.instruction), "vqa", question.image) for question in questions
+        ]
+        pixels, frame = self._pixels(self.work, 0), self.work.bank.frame
+        return fmean(Examiner(self.work.mllm, pixels, FEATURE_BATCH, frame=frame).right(asked))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unsee.mllm.rows import Outputs, Seen, mean_loss
 from unsee.pruning import Pruned, choose_neurons, pruned_entries, zero_neurons
-from unsee.settings import Scope, ThresholdSettings, UnlearnSettings
+from unsee.sections import Scope, ThresholdSettings, UnlearnSettings
 from unsee.statistics.importance import mean_absolute_activation, unlearning_importance
 from unsee.unlearning.method import FEATURE_BATCH, Method, Term, Work, answer_terms
 from unsee.unlearning.references import reference_features
@@ -98,7 +98,9 @@ class VisualKnowledgeDistillation(Method[Settings]):
     def _neurons_as_they_are_now(self) -> Pruned:
         """Eq. 6-8 on the fine-tuned model."""
         found = [
-            mean_absolute_activation(self.work.mllm, self.work.bank.pixels, rows.keys, FEATURE_BATCH)
+            mean_absolute_activation(
+                self.work.mllm, self.work.bank.pixels, rows.keys, FEATURE_BATCH, self.work.bank.frame
+            )
             for rows in (self.work.forget, self.work.retain)
         ]
         return choose_neurons(unlearning_importance(found[0], found[1:]), self.work.pruning).chosen

@@ -1,0 +1,92 @@
+"""Where the steps of a run on this machine run. Processes of this Python are here, containers in containers.py."""
+
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import psutil
+from kfp import local
+
+from unsee.steps.component import STOPPED
+
+SECONDS_TO_STOP = 30
+
+
+class Runner(Protocol):
+    """What a run needs to know of the place where its steps run.
+
+    signals: those that end a run and do not reach its steps by themselves.
+    """
+
+    signals: Sequence[signal.Signals]
+
+    def code_digest(self, digest: str) -> str:
+        """The identity of the code that steps run, where `digest` is that of the code here."""
+
+    def of_kfp(self, root: Path, writes: Sequence[Path], reads: Sequence[Path]) -> Any:
+        """KFP's runner, whose steps get the environment as it is now.
+
+        Args:
+            root: where their artifacts go, beside those of earlier runs, which they may read.
+            writes, reads: where else they write, and read.
+
+        Raises:
+            UserError: a directory that they could not reach.
+        """
+
+    def skip(self, failed: str) -> None:
+        """Have steps that start from now on end at once, since step `failed` failed."""
+
+    def stop(self) -> None:
+        """End the steps that run; they have SECONDS_TO_STOP to clean up."""
+
+    def peak_memory(self) -> int | None:
+        """Bytes that the largest step held; None if nobody knows."""
+
+
+def named(name: Literal["process", "docker"]) -> Callable[[], Runner]:
+    """What makes the runner of that name, or raises UserError where it cannot be used."""
+    if name == "process":
+        return Processes
+    from unsee_pipelines.containers import Containers
+
+    return Containers
+
+
+class Processes:
+    """Steps are child processes of this one, with its Python."""
+
+    signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGHUP)
+
+    def code_digest(self, digest: str) -> str:
+        """The same code."""
+        return digest
+
+    def of_kfp(self, root: Path, writes: Sequence[Path], reads: Sequence[Path]) -> local.SubprocessRunner:
+        """They reach all that this process reaches, and inherit its environment."""
+        return local.SubprocessRunner(use_venv=False)
+
+    def skip(self, failed: str) -> None:
+        """By the environment that they inherit."""
+        os.environ[STOPPED] = failed
+
+    def stop(self) -> None:
+        """Terminate, then kill."""
+        processes = psutil.Process().children(recursive=True)
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
+        _, alive = psutil.wait_procs(processes, timeout=SECONDS_TO_STOP)
+        for process in alive:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def peak_memory(self) -> int:
+        """Of the children that have ended."""
+        bytes_each = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * bytes_each
