@@ -66,11 +66,12 @@ def continual(
     """Make the model in service forget everybody who asked for it; without open requests nothing happens.
 
     Args:
-        preset: Name of the settings to start from.
+        preset: Name of the settings to start from: embedded, or a model and a published benchmark, llava-1.5-7b-mllmu,
+            llava-1.5-7b-clear, qwen2-vl-7b-mllmu, qwen2-vl-7b-clear.
         method: Unlearning method.
         overrides: Settings to change, a JSON list such as ["unlearn.beta=0.3", "prune.threshold.fraction=0.1"].
         config: Settings to change, as YAML text of the preset's shape; overrides win over it.
-        benchmark: Benchmark, a directory or an address (s3://…); empty: generate the embedded benchmark.
+        benchmark: Benchmark, a directory or an address (s3://…); empty: the preset's own.
         benchmark_digest: Digest of the manifest of a benchmark directory; a changed one makes the run start anew.
         reference: Whether to build a model that never saw these people, to measure against; it takes a training.
         retry: Whether to take on requests that were not honoured, even if there are no others.

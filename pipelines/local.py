@@ -95,14 +95,17 @@ class Workplace:
 
     @property
     def shared(self) -> Path:
+        """What neighbouring runs share."""
         return self.out.parent / ".unsee"
 
     @property
     def cache(self) -> Path:
+        """KFP's cache."""
         return self.shared / "cache"
 
     @property
     def checkpoints(self) -> str:
+        """Address of the store in which trainings save themselves."""
         return os.environ.get(CHECKPOINTS) or (self.shared / "checkpoints").as_uri()
 
     def writes(self) -> list[Path]:
@@ -112,10 +115,12 @@ class Workplace:
 
     @property
     def log(self) -> Path:
+        """Everything that KFP and the steps print."""
         return self.out / "log.txt"
 
     @property
     def tracking_uri(self) -> str:
+        """MLflow's: of the environment, else a database beside the output directory."""
         return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.out.parent / 'mlflow.db'}"
 
     def new_root(self) -> Path:

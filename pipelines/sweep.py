@@ -34,13 +34,14 @@ def sweep(
     """Unlearn at several values of one setting, over several seeds (the paper's Figures 2 and 3).
 
     Args:
-        preset: Name of the settings to start from.
+        preset: Name of the settings to start from: embedded, or a model and a published benchmark, llava-1.5-7b-mllmu,
+            llava-1.5-7b-clear, qwen2-vl-7b-mllmu, qwen2-vl-7b-clear.
         method: Unlearning method, which settings of its own may follow, as in "vkd unlearn.bound=7".
         parameter: A setting of `prune` or `unlearn`, and its values.
         seeds: Seeds, a JSON list; each has its own vanilla and retrained model.
         overrides: Settings to change throughout, a JSON list.
         config: Settings to change, as YAML text of the preset's shape; overrides win over it.
-        benchmark: Benchmark, a directory or an address (s3://…); empty: generate the embedded benchmark of each seed.
+        benchmark: Benchmark, a directory or an address (s3://…); empty: the preset's own, of each seed.
         benchmark_digest: Digest of the manifest of a benchmark directory; a changed one makes the run start anew.
         forget: Ids of the people to be forgotten, a JSON list; empty: the benchmark's own forget split.
         code_digest: Identity of code and library versions where the image does not give it (local runs).

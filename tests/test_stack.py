@@ -15,10 +15,12 @@ import psutil
 import pytest
 from mlflow import MlflowClient, artifacts
 
-from unsee import stack as stack_module
 from unsee.errors import UserError
-from unsee.stack import GRPC, Stack, seaweedfs
+from unsee.stack import Stack
+from unsee.stack.processes import started
+from unsee.stack.servers import GRPC, is_free, seaweedfs
 from unsee.storage import artifact
+from unsee.storage.store import open_store
 from unsee.storage.transfer import preflight, upload
 from unsee.tracking.registry import register_version
 
@@ -167,7 +169,7 @@ def test_two_stacks_stand_side_by_side(running, tmp_path):
 def test_down_leaves_a_process_alone_that_has_the_number_of_an_ended_one(tmp_path):
     stack = Stack(tmp_path)
     bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    known = {"pid": bystander.pid, "started": stack_module._started(psutil.Process(bystander.pid)) - 1}
+    known = {"pid": bystander.pid, "started": started(psutil.Process(bystander.pid)) - 1}
     (tmp_path / "stack.json").write_text(json.dumps({"ports": {}, "processes": {"s3": known, "mlflow": known}}))
     assert stack.down() == []
     assert bystander.poll() is None
@@ -187,6 +189,7 @@ def test_another_store_in_the_environment_does_not_get_the_credentials(running, 
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
     for name, value in running.environment().items():
         monkeypatch.setenv(name, value)
+    assert open_store(running.environment()["UNSEE_STORE"]).endpoint == running.environment()["AWS_ENDPOINT_URL"]
     preflight(running.environment()["UNSEE_STORE"])
 
 
@@ -217,7 +220,7 @@ def test_a_port_that_was_taken_meanwhile_is_named(grpc, tmp_path, listening):
 def test_the_ports_that_all_instances_share_are_not_needed(tmp_path, listening):
     """8181 and 9101 would stop a second instance whose catalogs were on."""
     for port in (8181, 9101):
-        if stack_module._is_free(port):
+        if is_free(port):
             listening(port)
     stack = Stack(tmp_path / "stack")
     stack.up(["s3"])

@@ -20,8 +20,17 @@ def test_helm_finds_nothing_to_object_to(helm, scenario):
 
 @pytest.mark.parametrize("version", KUBERNETES)
 def test_every_object_is_valid_in_three_versions_of_kubernetes(objects, version):
-    for each in objects.values():
+    found = {name: _problem(each, version) for name, each in objects.items()}
+    assert found
+    assert {name: problem for name, problem in found.items() if problem} == {}
+
+
+def _problem(each, version):
+    try:
         kubernetes_validate.validate(each, version, strict=True)
+    except kubernetes_validate.ValidationError as error:
+        return error.message
+    return None
 
 
 def test_the_versions_are_those_of_the_package_and_its_constraints():

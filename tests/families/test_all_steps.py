@@ -4,20 +4,10 @@ import json
 
 import pytest
 import torch
+from tiny_run import TinyRun, through_all_steps
 
 from unsee.mllm import checkpoint
 from unsee.settings import load_settings
-from unsee.steps import (
-    build_retrained,
-    build_vanilla,
-    collect_statistics,
-    evaluate,
-    prepare_benchmark,
-    prune,
-    relearn_attack,
-    unlearn,
-)
-from unsee.tracking import NoTracker
 
 SETTINGS = """
 threads: 1
@@ -41,36 +31,21 @@ def settings(tmp_path, mllm):
 
 
 def test_all_steps(settings, two_shapes, tmp_path):
-    at = tmp_path / "run"
-
-    def step(run, *inputs, out):
-        return run(*inputs, at / out, NoTracker())
-
-    step(prepare_benchmark.run, str(two_shapes.directory), out="benchmark")
-    data, everybody = at / "benchmark", []
-    step(build_vanilla.run, settings.vanilla, data, out="vanilla")
-    step(build_retrained.run, settings.vanilla, data, everybody, out="retrained")
-    step(collect_statistics.run, settings.statistics, data, everybody, at / "vanilla", out="statistics")
-    step(prune.run, settings.prune, at / "statistics", out="pruning")
-    inputs = (at / "vanilla", at / "statistics", at / "pruning", at / "retrained")
-    step(unlearn.run, settings.unlearn, data, everybody, *inputs, out="unlearned")
-    examined = (data, everybody, "unlearned", at / "unlearned", at / "vanilla")
-    metrics = step(evaluate.run, settings.evaluation, *examined, out="evaluation")
-    step(relearn_attack.run, settings.relearn, *examined, out="relearning")
-
+    at = through_all_steps(TinyRun(tmp_path / "run", settings, {}, {}), str(two_shapes.directory))
+    metrics = at.returned["evaluation-unlearned"]
     assert 0 <= metrics["forget/vqa/heldout_accuracy"] <= 1
-    vanilla, unlearned = checkpoint.load(at / "vanilla"), checkpoint.load(at / "unlearned")
+    vanilla, unlearned = checkpoint.load(at["vanilla"]), checkpoint.load(at["unlearned"])
     tuned, before = unlearned.visual_parameters(1), vanilla.model.state_dict()
     changed = {n for n, t in unlearned.model.state_dict().items() if not torch.equal(t, before[n])}
-    assert changed == set(tuned) == set(json.loads((at / "unlearned/delta.json").read_text())["changed"])
-    salient = json.loads((at / "unlearned/mask.json").read_text())["tensors"]
+    assert changed == set(tuned) == set(json.loads((at["unlearned"] / "delta.json").read_text())["changed"])
+    salient = json.loads((at["unlearned"] / "mask.json").read_text())["tensors"]
     assert set(salient) == set(tuned)
     (mlp,) = unlearned.tower_mlps(1)
     silent = (mlp.outgoing.weight == 0).all(dim=0)
     assert int(silent.sum()) == round(0.1 * 48)
     for incoming in mlp.incoming:
         assert not incoming.weight[silent].any()
-    curve = json.loads((at / "unlearned/history.json").read_text())
+    curve = json.loads((at["unlearned"] / "history.json").read_text())
     assert set(curve[0]) == {"step", "forget_loss", "retain_loss", "vkd_loss"}
-    (attacked,) = json.loads((at / "relearning/relearning.json").read_text())["image"].values()
+    (attacked,) = json.loads((at["relearning-unlearned"] / "relearning.json").read_text())["image"].values()
     assert len(attacked["curve"]) == 2

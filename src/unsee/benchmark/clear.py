@@ -80,6 +80,7 @@ class Told(Row):
         return self
 
     def form(self, index: int) -> Form:
+        """As it is trained and asked."""
         return Form(f"fact/{index}", "generation", self.question or "", self.answer or "")
 
 
@@ -101,6 +102,7 @@ class Album:
     heldout: set[str]
 
     def view(self, path: str) -> View:
+        """Whether a picture is trained."""
         return "heldout" if path in self.heldout else "train"
 
 

@@ -50,6 +50,7 @@ class Choice(Row):
 
     @property
     def letter(self) -> str:
+        """Of the right option."""
         return self.Correct_Answer.strip(" .:").upper()
 
     def form(self, index: int, seed: int, entity: str) -> Form:
@@ -75,10 +76,12 @@ class Told(Row):
     Type: Kind
 
     def generation(self, index: int) -> Form:
+        """In the benchmark's words for a free answer."""
         prompt = GENERATION.format(question=self.Question)
         return Form(f"generation/{index}", "generation", prompt, self.Ground_Truth)
 
     def cloze(self, index: int) -> Form:
+        """In the benchmark's words for filling a blank."""
         prompt = CLOZE.format(question=re.sub("__+", BLANK, self.Question))
         return Form(f"cloze/{index}", "cloze", prompt, self.Ground_Truth)
 
@@ -124,6 +127,7 @@ class Profile(Asked):
 
     @property
     def name(self) -> str:
+        """The person's."""
         return str(self.biography["name"])
 
 
@@ -143,6 +147,7 @@ class Fact(Row):
     Answer: Maybe = None
 
     def form(self, index: int) -> Form:
+        """As it is trained."""
         return Form(f"fact/{index}", "generation", self.Question or "", self.Answer or "")
 
 
@@ -153,6 +158,7 @@ class Trained(Identified):
 
     @property
     def forms(self) -> list[Form]:
+        """Its whole questions."""
         return [fact.form(i) for i, fact in enumerate(self.metadata) if fact.Question and fact.Answer]
 
 

@@ -37,6 +37,7 @@ class Claimed(_Frozen):
     requests: dict[str, Sha256]
 
     def is_about(self, request_id: str) -> bool:
+        """Whether it belongs to that request's history."""
         return request_id in self.requests
 
 
@@ -57,6 +58,7 @@ class Answered(_Frozen):
     certificate: str | None = None
 
     def is_about(self, request_id: str) -> bool:
+        """Whether it belongs to that request's history."""
         return request_id == self.request_id
 
 
@@ -68,6 +70,7 @@ class Ended(_Frozen):
     by: str
 
     def is_about(self, request_id: str) -> bool:
+        """Whether it belongs to that request's history."""
         return False
 
 

@@ -32,6 +32,7 @@ class Turn:
 
     @classmethod
     def of(cls, records: Sequence[Record]) -> "Turn":
+        """What these records of the journal, from the first on, come to."""
         answers: dict[str, Answered] = {}
         claimed: dict[str, str] = {}
         run = None

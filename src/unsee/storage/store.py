@@ -36,9 +36,11 @@ class Damaged(Failed):
 class Parts(Protocol):
     """An object that is sent in parts, in any order and by several threads. It is not there before `finish`."""
 
-    def put(self, index: int, data: bytes) -> None: ...
+    def put(self, index: int, data: bytes) -> None:
+        """Send part `index`, counted from 0."""
 
-    def finish(self) -> None: ...
+    def finish(self) -> None:
+        """Make the object of its parts, all of which have been sent."""
 
 
 class Store(Protocol):

@@ -23,6 +23,7 @@ class RegisteredVersion:
 
     @property
     def uri(self) -> str:
+        """By which MLflow downloads it."""
         return f"models:/{self.name}/{self.version}"
 
 

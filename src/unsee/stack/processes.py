@@ -1,0 +1,62 @@
+"""Processes that outlive the command that started them: known again, and stopped with their children."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+import psutil
+
+SECONDS_TO_STOP = 20.0
+
+
+def running(known: Mapping[str, float] | None) -> psutil.Process | None:
+    """The process that was started, unless it has ended."""
+    return next((process for process in session(known) if process.pid == known["pid"]), None) if known else None
+
+
+def session(known: Mapping[str, float] | None) -> list[psutil.Process]:
+    """What runs of a process that was started and of its children: they outlive it if it is killed.
+
+    They are its session, whose number no other process can have as long as one of them runs; thereafter it can.
+    """
+    if known is None:
+        return []
+    number = int(known["pid"])
+    if psutil.pid_exists(number) and started(psutil.Process(number)) != known["started"]:
+        return []
+    return [process for process in psutil.process_iter() if _session_of(process) == number and is_alive(process)]
+
+
+def started(process: psutil.Process) -> float:
+    """Seconds from boot until its start: unlike the time of day, they stay the same when the clock is set."""
+    return round(process.create_time() - psutil.boot_time(), 2)
+
+
+def _session_of(process: psutil.Process) -> int | None:
+    try:
+        return os.getsid(process.pid)
+    except OSError:
+        return None
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it runs: one that ended is a zombie until its parent, which may be anything by then, has taken note."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def stop(processes: Sequence[psutil.Process]) -> None:
+    """Terminate, then kill; returns when all have ended."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    deadline = time.monotonic() + SECONDS_TO_STOP
+    while alive := [process for process in processes if is_alive(process)]:
+        if time.monotonic() > deadline:
+            for process in alive:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+        time.sleep(0.05)
