@@ -14,7 +14,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from google.protobuf import json_format
 from kfp import local
 from kfp.dsl.graph_component import GraphComponent
 from kfp.local.pipeline_orchestrator import run_local_pipeline
@@ -31,6 +30,7 @@ from unsee.storage.transfer import STORE, preflight
 from unsee.tracking.mlflow import finish_parent, start_parent
 from unsee.training import CHECKPOINTS
 from unsee_pipelines.cache import drop_damaged
+from unsee_pipelines.engine import for_local_engine, step_names
 from unsee_pipelines.outputs import is_complete
 from unsee_pipelines.runners import Processes, Runner
 from unsee_pipelines.transcript import Transcript, everything_into
@@ -189,7 +189,7 @@ def _environment(**variables: str) -> Iterator[None]:
 def _tracked_run(job: Job, place: Workplace, runner: Runner) -> Outcome:
     root, spec = place.new_root(), job.dag.pipeline_spec
     with place.log.open("w", buffering=1) as log:
-        names = _step_names(spec)
+        names = step_names(spec)
         left_all = partial(is_complete, root)
         transcript = Transcript(names, log, sys.stdout, runner.skip, job.steps or len(names), left_all)
         with everything_into(transcript), _stoppable(runner):
@@ -234,17 +234,6 @@ def _close_failed(mlflow_run: str) -> None:
         logger.exception("MLflow run %s could not be closed", mlflow_run)
 
 
-def _step_names(spec: PipelineSpec) -> dict[str, str]:
-    """Task name -> the step's name for people, for every task of the DAG that is a container."""
-    dags = [spec.root.dag, *(component.dag for component in spec.components.values())]
-    tasks = {name: task for dag in dags for name, task in dag.tasks.items()}
-    return {
-        name: task.task_info.name
-        for name, task in tasks.items()
-        if not spec.components[task.component_ref.name].HasField("dag")
-    }
-
-
 def _execute(
     spec: PipelineSpec,
     arguments: Mapping[str, Any],
@@ -256,32 +245,12 @@ def _execute(
     local.init(of_kfp, pipeline_root=str(root), enable_caching=True, cache_root=str(place.cache))
     error = None
     try:
-        run_local_pipeline(_for_local_engine(spec), dict(arguments))
+        run_local_pipeline(for_local_engine(spec), dict(arguments))
     except Exception as caught:  # of several kinds where a step left no outputs
         error = caught
     if error is not None or transcript.failed_step is not None:
         drop_damaged(place.cache)
         raise _reason(transcript, place.log, error) from error
-
-
-def _for_local_engine(spec: PipelineSpec) -> PipelineSpec:
-    """A copy without retries: on one machine, nothing that makes a step fail passes by waiting for it.
-
-    KFP's local engine takes every input of a loop whose name ends in -loop-item for the loop's own item, that of a
-    loop around it too: items get names of another kind. And in conditions it finds a step's output only by a name that
-    tells step and output apart.
-    """
-    renamed = json_format.MessageToJson(spec).replace("-loop-item", "-item")
-    copy = json_format.Parse(renamed, PipelineSpec())
-    for dag in (copy.root.dag, *(component.dag for component in copy.components.values())):
-        for task in dag.tasks.values():
-            task.ClearField("retry_policy")
-            for name, parameter in task.inputs.parameters.items():
-                if made := parameter.task_output_parameter.producer_task:
-                    found = f"pipelinechannel--{made}--{parameter.task_output_parameter.output_parameter_key}"
-                    policy = task.trigger_policy
-                    policy.condition = policy.condition.replace(f"['{name}']", f"['{found}']")
-    return copy
 
 
 def _reason(transcript: Transcript, log: Path, error: Exception | None) -> Exception:

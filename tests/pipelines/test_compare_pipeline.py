@@ -16,6 +16,7 @@ from unsee_components.resolve_settings.component import resolve_settings
 from unsee_pipelines import local
 from unsee_pipelines.compare import comparison
 from unsee_pipelines.compile import COMPILED
+from unsee_pipelines.engine import step_names
 from unsee_pipelines.jobs import Request, compare_job
 from unsee_pipelines.runners import Processes
 from unsee_pipelines.transcript import Transcript, everything_into
@@ -49,7 +50,7 @@ def tasks() -> dict[str, dict]:
 
 
 def test_the_terminal_names_every_step_by_what_it_does() -> None:
-    names = list(local._step_names(comparison.pipeline_spec).values())
+    names = list(step_names(comparison.pipeline_spec).values())
     assert len(set(names)) == len(names)
     assert [name for name in names if name[-1].isdecimal()] == []
 
@@ -116,7 +117,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec.CopyFrom(comparison.pipeline_spec)
     for executor in spec.deployment_spec["executors"].values():
         executor["container"].update({"command": ["python3", "-c", NOTED], "args": ["{{$}}"]})
-    names = local._step_names(spec)
+    names = step_names(spec)
     for run in ("first", "second"):
         transcript = Transcript(names, io.StringIO(), io.StringIO(), lambda step: None, len(names), lambda task: True)
         with everything_into(transcript), local._environment(NOTES=str(root / f"{run}.txt")):

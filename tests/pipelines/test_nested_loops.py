@@ -8,6 +8,7 @@ from kfp import dsl
 from kfp.dsl import Artifact, Input, Output
 
 from unsee_pipelines import local
+from unsee_pipelines.engine import step_names
 from unsee_pipelines.runners import Processes
 from unsee_pipelines.transcript import Transcript, everything_into
 
@@ -37,7 +38,7 @@ def execute(tmp_path: Path, **arguments: list[int] | list[str]) -> Path:
     """Run it and return where its artifacts are."""
     place = local.Workplace(tmp_path / "out")
     place.cache.mkdir(parents=True)
-    names = local._step_names(nested.pipeline_spec)
+    names = step_names(nested.pipeline_spec)
     transcript = Transcript(names, io.StringIO(), io.StringIO(), lambda step: None, len(names), lambda task: True)
     with everything_into(transcript):
         runner = Processes().of_kfp(tmp_path, [], [])
