@@ -76,7 +76,9 @@ class Cost:
 
 
 def main(out: Path, methods: str, recipes: Mapping[str, Recipe] = RECIPES) -> Report:
-    """Measure every method on every workload and write the figures to `out`, JSON: workload -> method -> `Cost`.
+    """Measure every method on every workload and write the figures to `out` as they come.
+
+    JSON: workload -> method -> `Cost`.
 
     Args:
         methods: names separated by commas, each with settings of its own behind it if need be; see `expand`.
@@ -95,8 +97,10 @@ def main(out: Path, methods: str, recipes: Mapping[str, Recipe] = RECIPES) -> Re
         with TemporaryDirectory() as directory:
             benchmark = Path(directory) / "benchmark"
             embedded.generate(recipe.settings().generated, benchmark)
-            report[workload] = {method: _apart(workload, recipe, method, benchmark) for method in named}
-    write_json(out, report)
+            report[workload] = {}
+            for method in named:
+                report[workload][method] = _apart(workload, recipe, method, benchmark)
+                write_json(out, report)
     return report
 
 
@@ -170,7 +174,7 @@ def _work(workload: Workload) -> Work:
         name: Portraits(mllm, work.bank, work.benchmark, of) for name, of in zip(QUESTION_SETS, people, strict=True)
     }
     importance = [
-        mean_absolute_activation(mllm, work.bank.pixels, portraits.keys, settings.batch_images)
+        mean_absolute_activation(mllm, work.bank.pixels, portraits.keys, settings.batch_images, work.bank.frame)
         for portraits in sets.values()
     ]
     return replace(
