@@ -101,6 +101,11 @@ def test_a_bad_assignment_is_told_with_its_place_and_value(assignment, words):
     assert all(word in str(error.value) for word in words), str(error.value)
 
 
+def test_what_stays_is_held_by_answers_or_features():
+    with pytest.raises(UserError, match="answers = false and beta = 0 nothing holds the portraits that stay"):
+        load_settings("embedded", assignments=["unlearn.answers=false", "unlearn.beta=0"])
+
+
 @pytest.mark.parametrize(
     ("method", "assignment", "words"),
     [
@@ -123,7 +128,7 @@ def test_a_published_benchmark_s_preset_knows_every_method_and_only_its_benchmar
     """All but the one that takes the gradients of all weights (docs/decisions.md)."""
     for method in {*names(), *method_entries(preset)}:
         assert load_settings(preset, method=method).preset == preset
-    assert method_entries(preset).keys() == method_entries("embedded").keys() - {"vkd_resist"}
+    assert method_entries(preset).keys() == method_entries("embedded").keys() - {"vkd_resist", "vkd_features"}
     here, elsewhere = (15, 1) if preset.endswith("mllmu") else (1, 15)
     assert load_settings(preset, assignments=[f"benchmark.forget_percent={here}"]).benchmark.forget_percent == here
     with pytest.raises(UserError, match=f"has no forget set of {elsewhere} %; choose one of"):

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor
 
-from unsee.mllm.rows import Outputs, Seen, mean_loss
+from unsee.mllm.rows import Images, Outputs, Portraits, Seen, mean_loss
 from unsee.pruning import Pruned, choose_neurons, pruned_entries, zero_neurons
 from unsee.sections import Scope, ThresholdSettings, UnlearnSettings
 from unsee.statistics.importance import mean_absolute_activation, unlearning_importance
@@ -22,19 +22,27 @@ from unsee.unlearning.saliency import SaliencyMask
 class Settings(UnlearnSettings):
     """alpha, beta: as in Eq. 5 and 3. mask: Eq. 11, None tunes every weight.
 
-    blends: L_VKD needs no answers, so it can be taken on that many blends of retain portraits a step, mostly of two
-    people; 0 takes it on the step's retain portraits, as the paper does. bound: nats of -log p(answer) beyond which a
-    question is no longer ascended. order: of pruning (Eq. 8) and masked fine-tuning; `parallel` starts both
-    from vanilla and adds the changes, `never` does not prune.
+    answers: whether the portraits that stay are held by their answers too (L_r,vqa), for which the LLM must read them,
+    or by their features alone. blends: L_VKD needs no answers, so it can be taken on that many blends of retain
+    portraits a step, mostly of two people; 0 takes it on the step's retain portraits, as the paper does. bound: nats of
+    -log p(answer) beyond which a question is no longer ascended. order: of pruning (Eq. 8) and masked fine-tuning;
+    `parallel` starts both from vanilla and adds the changes, `never` does not prune.
     """
 
     scope: Scope = "vision"
     alpha: float = Field(gt=0)
     beta: float = Field(ge=0)
+    answers: bool = True
     blends: int = Field(default=0, ge=0)
     mask: ThresholdSettings | None
     bound: PositiveFloat | Literal["none"]
     order: Literal["prune_then_mask", "mask_then_prune", "parallel", "never"] = "prune_then_mask"
+
+    @model_validator(mode="after")
+    def _holds_what_stays(self) -> "Settings":
+        if not self.answers and self.beta == 0:
+            raise ValueError("with answers = false and beta = 0 nothing holds the portraits that stay; set one of them")
+        return self
 
 
 class VisualKnowledgeDistillation(Method[Settings]):
@@ -44,20 +52,28 @@ class VisualKnowledgeDistillation(Method[Settings]):
 
     def terms(self, work: Work) -> Sequence[Term]:
         terms = [Term("forget", work.forget, self._bounded, -self.settings.alpha, forgets=True)]
-        terms += answer_terms(work.others)
+        others = work.others if self.settings.answers else {n: of for n, of in work.others.items() if n != "retain"}
+        terms += answer_terms(others)
         if self.settings.beta > 0:
             terms.append(self._distillation(work))
         return terms
 
     def _distillation(self, work: Work) -> Term:
         """beta * L_VKD (Eq. 4)."""
-        images = work.blends(self.settings.blends) if self.settings.blends else work.retain
+        images = self._looked_at(work)
         teacher = reference_features(images)
 
         def distance(seen: Seen) -> Tensor:
             return distillation_loss(seen.features, torch.stack([teacher[key] for key in seen.keys]))
 
         return Term("vkd", images, distance, self.settings.beta)
+
+    def _looked_at(self, work: Work) -> Images | Portraits:
+        """The images that L_VKD is taken on; the LLM reads none that nothing is asked about."""
+        if self.settings.blends:
+            return work.blends(self.settings.blends)
+        retain = work.retain
+        return retain if self.settings.answers else Images(retain.keys, retain.see, retain.batch, retain.frame)
 
     def _bounded(self, outputs: Outputs) -> Tensor:
         """L_f,vqa, flat for questions that are already as wrong as the bound asks."""
