@@ -5,9 +5,11 @@ It holds what the comparison's own report.html says in words and tables, with th
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from measure import line
 
 from unsee.comparison.tables import ComparisonTables
 from unsee.comparison.verdict import headline, sentences, subject
@@ -53,11 +55,6 @@ def shown(cell: Cell) -> str:
     if cell.text is None:
         return f"– ({cell.note})"
     return f"{cell.text} ({cell.interval})" if cell.interval else cell.text
-
-
-def line(cells: Sequence[str]) -> str:
-    """A line of a table."""
-    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def test_what_a_method_could_only_fail_on_later_is_told(method, assignment, word
 
 @pytest.mark.parametrize("preset", PUBLISHED)
 def test_a_published_benchmark_s_preset_knows_every_method_and_only_its_benchmark_s_forget_sets(preset):
-    """All but the one that takes the gradients of all weights (docs/decisions.md)."""
+    """All but our variants, which are for the embedded model so far (docs/decisions.md)."""
     for method in {*names(), *method_entries(preset)}:
         assert load_settings(preset, method=method).preset == preset
     assert method_entries(preset).keys() == method_entries("embedded").keys() - {"vkd_resist", "vkd_features"}

@@ -97,7 +97,7 @@ def costs(
         typer.Option(
             metavar="NAME[,NAME…]", help="Methods, 'all', 'ablations', with settings of their own if need be."
         ),
-    ] = "all,retrain,f_mask,vkd unlearn.blends=0",
+    ] = "all,retrain,f_mask,vkd unlearn.blends=0,vkd_features",
 ) -> None:
     """Measure what an epoch of every method costs at equal images and questions (the paper's Table 2), in one run."""
     from unsee.bench import costs

@@ -4,16 +4,17 @@ import json
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from unsee import cli
 from unsee.bench import costs
 from unsee.bench.costs import EPOCHS, Cost, cost_of
-from unsee.bench.workloads import RECIPES
+from unsee.bench.workloads import RECIPES, Recipe
 from unsee.benchmark import embedded
 from unsee.benchmark.schema import Question
-from unsee.errors import UserError
+from unsee.errors import TrainingFailure, UserError
 
 FORGET, RETAIN, PEOPLE = 2, 4, 2
 """Portraits and people by name an epoch: two steps."""
@@ -112,6 +113,19 @@ def test_the_figures_are_written_by_workload_and_method_and_shown_beside_the_pap
     assert ours.split()[3] == "1.00"
     assert ours.endswith("16.7 min, 47.7 GB")
     assert reference.endswith(reason)
+
+
+def test_what_was_measured_is_kept_where_a_later_method_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def measured(_workload: str, _recipe: Recipe, method: str, _benchmark: Path) -> dict[str, Any]:
+        if method == "ga":
+            raise TrainingFailure("ga: the loss became nan")
+        return asdict(Cost(reason="measured"))
+
+    monkeypatch.setattr(costs, "_apart", measured)
+    with pytest.raises(TrainingFailure):
+        costs.main(tmp_path / "costs.json", "vkd,ga", {"tiny": TINY})
+    kept = json.loads((tmp_path / "costs.json").read_text())
+    assert {method: cost["reason"] for method, cost in kept["tiny"].items()} == {"vkd": "measured"}
 
 
 @pytest.mark.parametrize(

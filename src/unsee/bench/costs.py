@@ -5,7 +5,7 @@ same workloads, one method after the other and each in a process of its own, who
 Settings are the preset's but for what a step takes, which is the workload's: forget and retain portraits, people by
 name, and blends in proportion; statistics take as many portraits at a time as a step does. So "vkd" is the method as it
 is run; in "vkd unlearn.blends=0" L_VKD is taken on the retain portraits, as in the paper, and no other image is looked
-at. "f_mask" is the paper's "w/o VKD".
+at; "vkd_features" looks at blends and asks nothing about retain portraits. "f_mask" is the paper's "w/o VKD".
 """
 
 import time
