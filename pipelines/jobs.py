@@ -163,7 +163,11 @@ def search_job(request: Request, methods: str, budget: int, seeds: str) -> Job:
     if len({*numbers}) < len(words):
         raise UserError(f"--seeds {seeds!r} are not different numbers; write e.g. --seeds 100,101")
     require_tuning_seeds("--seeds", numbers)
-    found = candidates.draw(expand(request, methods), request.entries, budget)
+
+    def as_set(method: str) -> dict[str, Any]:
+        return _of_method(request, method, numbers[0]).model_dump()
+
+    found = candidates.draw(expand(request, methods), request.entries, budget, as_set)
     if request.benchmark is None:
         require_tuning_seeds("benchmark.seed", [_of_method(request, found[0], seed).benchmark.seed for seed in numbers])
     else:

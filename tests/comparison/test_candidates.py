@@ -13,6 +13,14 @@ from unsee.unlearning.method import names
 RATES = {"unlearn.learning_rate": {"low": 1e-5, "high": 1e-3}}
 
 
+AS_SET = {"unlearn": {"learning_rate": 1e-4, "clip": 8.0, "epochs": 1, "beta": 0.1}}
+
+
+def drawn(budget: int, **space: Any) -> list[str]:
+    """Candidates of ga, whose settings are AS_SET."""
+    return draw(["ga"], entries(**space), budget, lambda _method: AS_SET)
+
+
 def entries(**space: Any) -> dict[str, dict[str, Any]]:
     return {"ga": {"search": space.get("search", RATES)}}
 
@@ -76,7 +84,10 @@ def test_settings_are_nested_and_typed_as_in_a_preset() -> None:
 def test_every_method_has_values_to_try_and_all_of_them_are_settings_of_it() -> None:
     found = method_entries("embedded")
     methods = [name for name in names() if name != "retrain"]
-    for name in [*frontier(methods, found), *draw(methods, found, 12)]:
+    for name in [
+        *frontier(methods, found),
+        *draw(methods, found, 12, lambda m: load_settings("embedded", method=m).model_dump()),
+    ]:
         method, *own = name.split()
         settings = load_settings("embedded", method=method, assignments=own)
         for setting, value in Candidate.parse(name).own:
@@ -89,12 +100,21 @@ def _at(settings: Any, path: str) -> Any:
     return settings
 
 
+def test_the_first_candidate_is_what_is_set_already() -> None:
+    assert drawn(1) == ["ga unlearn.learning_rate=0.0001"]
+
+
+def test_a_setting_without_a_value_is_told() -> None:
+    with pytest.raises(UserError, match=r"methods\.ga\.search varies unlearn\.mask\.fraction, which has no value"):
+        drawn(1, search={"unlearn.mask.fraction": [0.2, 0.5]})
+
+
 def test_a_larger_budget_begins_with_a_smaller_one() -> None:
-    assert draw(["ga"], entries(), 9)[:4] == draw(["ga"], entries(), 4)
+    assert drawn(9)[:4] == drawn(4)
 
 
 def test_a_range_is_covered_evenly_by_its_logarithm() -> None:
-    found = np.log10(values(draw(["ga"], entries(), 15)))
+    found = np.log10(values(drawn(15)))
     assert found.min() >= -5
     assert found.max() <= -3
     assert np.histogram(found, bins=4, range=(-5, -3))[0].tolist() == pytest.approx([4, 4, 4, 4], abs=1)
@@ -102,17 +122,17 @@ def test_a_range_is_covered_evenly_by_its_logarithm() -> None:
 
 def test_a_choice_is_made_as_often_of_each_and_no_candidate_twice() -> None:
     space = {"unlearn.epochs": [1, 2], "unlearn.beta": [0.1, 0.4, 0.9]}
-    found = draw(["ga"], entries(search=space), 6)
+    found = drawn(6, search=space)
     assert len(set(found)) == 6
     with pytest.raises(UserError, match=r"methods\.ga\.search holds 6 candidates, fewer than --budget 7"):
-        draw(["ga"], entries(search=space), 7)
+        drawn(7, search=space)
 
 
 def test_a_range_too_narrow_for_the_budget_is_told() -> None:
     space = {"unlearn.clip": {"low": 8.0, "high": 8.05}}
-    assert len(draw(["ga"], entries(search=space), 6)) == 6
+    assert len(drawn(6, search=space)) == 6
     with pytest.raises(UserError, match=r"methods\.ga\.search holds 6 candidates, fewer than --budget 7"):
-        draw(["ga"], entries(search=space), 7)
+        drawn(7, search=space)
 
 
 def test_a_strength_without_values_is_told() -> None:
@@ -123,7 +143,7 @@ def test_a_strength_without_values_is_told() -> None:
 
 def test_a_search_takes_names_alone() -> None:
     with pytest.raises(UserError, match=r"ga unlearn\.clip=1: a search takes methods by name alone"):
-        draw(["ga unlearn.clip=1"], entries(), 2)
+        draw(["ga unlearn.clip=1"], entries(), 2, lambda _method: AS_SET)
 
 
 @pytest.mark.parametrize(
@@ -138,5 +158,5 @@ def test_a_search_takes_names_alone() -> None:
 )
 def test_a_malformed_space_is_told(search: Any, told: str) -> None:
     with pytest.raises(Problems, match=r"methods\.ga\.search is not valid") as error:
-        draw(["ga"], entries(search=search), 2)
+        drawn(2, search=search)
     assert told in str(error.value)

@@ -7,7 +7,7 @@ settings to their values (a list) or to the ends of a range (`{low, high}`).
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from typing import Annotated, Any, TypeVar
@@ -217,30 +217,38 @@ def frontier(methods: Sequence[str], entries: Mapping[str, Mapping[str, Any]]) -
     return found
 
 
-def draw(methods: Sequence[str], entries: Mapping[str, Mapping[str, Any]], budget: int) -> list[str]:
-    """So many candidates of every method, spread evenly over its search space and the same at every call.
+def draw(
+    methods: Sequence[str],
+    entries: Mapping[str, Mapping[str, Any]],
+    budget: int,
+    settings: Callable[[str], Mapping[str, Any]],
+) -> list[str]:
+    """So many candidates of every method: what is set already, then points spread evenly over its search space.
 
-    A larger budget begins with the candidates of a smaller one.
+    The same at every call; a larger budget begins with the candidates of a smaller one.
+
+    Args:
+        entries: `unsee.settings.method_entries`.
+        settings: a method's sections as they are without the search.
 
     Raises:
-        UserError: a method with settings of its own, without a search space, with a malformed one, or with one that
-            holds fewer candidates.
+        UserError: a method with settings of its own, without a search space, with a malformed one, with one that holds
+            fewer candidates, or one over a setting that has no value yet.
     """
     found: list[str] = []
     for method in map(Candidate.parse, methods):
         if method.own:
             raise UserError(f"{method.name}: a search takes methods by name alone; give settings by --config or --set")
         space: Space = _tried(method.method, "search", entries, TypeAdapter(dict[str, Range | Values]))
-        drawn: dict[str, None] = {}
-        for shares in islice(_spread(len(space)), POINTS * budget):
+        drawn = {method.having(_as_set(method, space, settings(method.method))).name: None}
+        points = islice(_spread(len(space)), POINTS * budget)
+        while len(drawn) < budget:
+            if (shares := next(points, None)) is None:
+                raise UserError(
+                    f"methods.{method.method}.search holds {len(drawn)} candidates, fewer than --budget {budget}; "
+                    "lower the budget or add values"
+                )
             drawn[method.having(_at(space, shares)).name] = None
-            if len(drawn) == budget:
-                break
-        else:
-            raise UserError(
-                f"methods.{method.method}.search holds {len(drawn)} candidates, fewer than --budget {budget}; "
-                "lower the budget or add values"
-            )
         found += drawn
     return found
 
@@ -250,6 +258,19 @@ def grouped(names: Sequence[str]) -> dict[str, list[Candidate]]:
     found: dict[str, list[Candidate]] = {}
     for candidate in sorted(map(Candidate.parse, names), key=lambda candidate: candidate.order):
         found.setdefault(f"{candidate.base.name} over {candidate.varied}", []).append(candidate)
+    return found
+
+
+def _as_set(method: Candidate, space: Space, settings: Mapping[str, Any]) -> dict[str, Value]:
+    """The values that the settings of a search have without it."""
+    found: dict[str, Value] = {}
+    for setting in space:
+        value: Any = settings
+        for part in setting.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if not isinstance(value, bool | int | float | str):
+            raise UserError(f"methods.{method.name}.search varies {setting}, which has no value; give it one by --set")
+        found[setting] = value
     return found
 
 
