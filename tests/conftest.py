@@ -31,7 +31,7 @@ from unsee.unlearning.trainer import Unlearning
 
 @pytest.fixture(scope="session", autouse=True)
 def _compute() -> None:
-    set_compute(threads=2)
+    set_compute(threads=1)  # tests run side by side, and threads that wait for a busy core take ten times as long
 
 
 @pytest.fixture(scope="session")
