@@ -15,11 +15,11 @@ demo: install
 test: install
 	$(BIN)/pytest -m "not slow and not image" --numprocesses 2 --dist loadfile
 
-# Kill-and-resume of every step, real photographs end to end, a small comparison, rebuilding the base model.
+# Kill-and-resume of every step, real photographs end to end, a small comparison, objects of 2 GB.
 test-slow: install
 	$(BIN)/pytest -m "slow and not figures" --numprocesses 2 --dist loadfile
 
-# The reported figures, at three seeds with both forms of the mask.
+# The reported figures, at three seeds with both forms of the mask, twenty deletion requests, and the shipped base again.
 test-figures: install
 	$(BIN)/pytest -m figures
 

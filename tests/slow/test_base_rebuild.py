@@ -15,7 +15,7 @@ from unsee.mllm import base_model, checkpoint
 from unsee.mllm.finetune import ImageBank
 from unsee.settings import SHIPPED_BASE, load_settings
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.slow, pytest.mark.figures, pytest.mark.timeout(3600)]
 
 
 @pytest.fixture(scope="module")
