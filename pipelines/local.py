@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -46,6 +47,10 @@ RESULTS = (
     "chosen.yaml",
     *PAGES.values(),
 )
+
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+"""An interrupt, too: a terminal sends it to the steps of that moment, and to no containers."""
+SECONDS_BETWEEN_STOPS = 0.1
 
 logger = logging.getLogger(__name__)
 
@@ -191,7 +196,8 @@ def _tracked_run(job: Job, place: Workplace, runner: Runner) -> Outcome:
     with place.log.open("w", buffering=1) as log:
         names = step_names(spec)
         left_all = partial(is_complete, root)
-        transcript = Transcript(names, log, sys.stdout, runner.skip, job.steps or len(names), left_all)
+        steps = job.steps or len(names)
+        transcript = Transcript(names, log, sys.stdout, lambda step: runner.skip(f"{step} failed"), steps, left_all)
         with everything_into(transcript), _stoppable(runner):
             mlflow_run = start_parent(f"{job.name} {place.out.name}", job.parameters)
             os.environ["MLFLOW_RUN_ID"] = mlflow_run
@@ -209,19 +215,30 @@ def _tracked_run(job: Job, place: Workplace, runner: Runner) -> Outcome:
 
 @contextmanager
 def _stoppable(runner: Runner) -> Iterator[None]:
-    """The runner's signals end the step that runs, then raise SystemExit here; what nohup ignores stays ignored."""
+    """SIGNALS end the steps that run, then raise SystemExit here; what nohup ignores stays ignored.
+
+    Steps are stopped until the block is left: KFP runs loops in threads, which go on meanwhile.
+    """
+    left = threading.Event()
+
+    def keep_stopping() -> None:
+        while not left.wait(SECONDS_BETWEEN_STOPS):
+            runner.stop()
 
     def stop(number: int, _frame: FrameType | None) -> None:
+        runner.skip("the run was stopped")
         runner.stop()
+        threading.Thread(target=keep_stopping, daemon=True).start()
         raise SystemExit(128 + number)
 
-    found = {number: signal.getsignal(number) for number in runner.signals}
+    found = {number: signal.getsignal(number) for number in SIGNALS}
     previous = {number: handler for number, handler in found.items() if handler != signal.SIG_IGN}
     for number in previous:
         signal.signal(number, stop)
     try:
         yield
     finally:
+        left.set()
         for number, handler in previous.items():
             signal.signal(number, handler)
 
