@@ -21,6 +21,7 @@ from kfp.local.pipeline_orchestrator import run_local_pipeline
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
 from unsee.comparison.reports import PAGES
+from unsee.environment import environment
 from unsee.errors import UserError
 from unsee.explain import USER
 from unsee.progress import TERMINAL
@@ -135,27 +136,24 @@ class Workplace:
         return root
 
 
-def run(
-    job: Job, out: Path, runner: Callable[[], Runner] = Processes, servers: Mapping[str, str] | None = None
-) -> Outcome:
+def run(job: Job, out: Path, runner: Callable[[], Runner] = Processes) -> Outcome:
     """Run the DAG and leave its published files and log.txt in `out`.
 
     Args:
         runner: where its steps run, made once the servers are known.
-        servers: environment variables that name other servers than the environment does: `Stack.environment`.
 
     Raises:
         UserError: something the user can mend, told by a step, or a store that cannot be used.
         StepError: a step failed for another reason.
     """
-    with _environment(**servers or {}):
-        place, chosen = Workplace(out.resolve()), runner()
-        for root in filter(None, map(os.environ.get, (STORE, CHECKPOINTS))):
-            preflight(root)
-        _make_room(place)
-        ours = {"MLFLOW_TRACKING_URI": place.tracking_uri, CHECKPOINTS: place.checkpoints}
-        with _environment(**ours, **_terminal()):
-            return _tracked_run(_identified(job, chosen), place, chosen)
+    place, chosen = Workplace(out.resolve()), runner()
+    for root in filter(None, map(os.environ.get, (STORE, CHECKPOINTS))):
+        preflight(root)
+    _make_room(place)
+    ours = {"MLFLOW_TRACKING_URI": place.tracking_uri, CHECKPOINTS: place.checkpoints}
+    with environment({**ours, **_terminal()}):
+        os.environ.pop(STOPPED, None)
+        return _tracked_run(_identified(job, chosen), place, chosen)
 
 
 def _identified(job: Job, runner: Runner) -> Job:
@@ -176,19 +174,6 @@ def _make_room(place: Workplace) -> None:
 def _terminal() -> dict[str, str]:
     """The name of the terminal that steps may draw their bars on, if there is one."""
     return {TERMINAL: os.ttyname(sys.stderr.fileno())} if sys.stderr.isatty() else {}
-
-
-@contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    """Set environment variables, which the steps' processes inherit; everything is as before on leaving."""
-    before = dict(os.environ)
-    os.environ.update(variables)
-    os.environ.pop(STOPPED, None)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def _tracked_run(job: Job, place: Workplace, runner: Runner) -> Outcome:
