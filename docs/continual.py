@@ -3,21 +3,26 @@
 Every request goes through the command line as a user's would: it is added to the inbox, and the continual pipeline
 answers it; vanilla is built once. Writes `continual.json`, and `continual.png`: what the model answers about everybody
 who asked so far, about the one of them it answers best, and about everyone else, after each request.
+
+It may be killed at any moment: the same command goes on where it was, and what was measured stays.
 """
 
 import argparse
+import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from matplotlib.figure import Figure
 
 RETAIN, REALWORLD = "retain/vqa/heldout_accuracy", "realworld/vqa/heldout_accuracy"
 MODELS = ("vanilla", "unlearned")
+CLAIMED, ANSWERED = "claimed by run ", ("honoured", "not_honoured", "unmatched", "invalid")
 Point = dict[str, Any]
 
 
@@ -31,22 +36,81 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting to change")
     parser.add_argument("--plot", type=Path, help="where the plot goes, if not into --out")
     given = parser.parse_args()
-    points = [point(given, number) for number in range(1, given.requests + 1)]
-    (given.out / "continual.json").write_text(json.dumps(points, indent=2, sort_keys=True) + "\n")
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    lock = alone(given.out)
+    asked = {"people": given.people, "seed": given.seed, "set": given.set}
+    write(given.out / "asked.json", first_of(given.out / "asked.json", asked, "other options"))
+    points = []
+    for number in range(1, given.requests + 1):
+        answers = answered(given, number)
+        code = {"code_digest": answers["code_digest"]}
+        write(given.out / "code.json", first_of(given.out / "code.json", code, "other code"))
+        points.append(point(number, answers))
+        write(given.out / "continual.json", points)
+        print(told(points), flush=True)
     plot(points).savefig(given.plot or given.out / "continual.png", dpi=150)
-    print(told(points))
+    lock.close()
 
 
-def point(given: argparse.Namespace, number: int) -> Point:
-    """What was measured after the request of this number."""
-    out = given.out / f"{number:02d}"
+def alone(out: Path) -> TextIO:
+    """A lock of the directory, held by this process and by commands that outlive it; ends the program if it is held."""
+    out.mkdir(parents=True, exist_ok=True)
+    lock = (out / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(f"another process is at work in {out}; wait for it, or stop it")
+    os.set_inheritable(lock.fileno(), True)
+    return lock
+
+
+def write(file: Path, value: Any) -> None:
+    """Write JSON, whole or not at all."""
+    temporary = file.with_suffix(".unfinished")
+    temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+    temporary.replace(file)
+
+
+def first_of(file: Path, value: Any, what: str) -> Any:
+    """The value, if it is that of the first attempt, which the file holds; ends the program otherwise."""
+    if file.exists() and (first := json.loads(file.read_text())) != value:
+        sys.exit(f"{file.parent} was begun with {what}: {first}, not {value}; give another --out")
+    return value
+
+
+def answered(given: argparse.Namespace, number: int) -> Any:
+    """`answers.json` of the request of this number, which is filed and answered unless it has been."""
+    out, name = given.out / f"{number:02d}", f"request-{number:02d}"
     if not (out / "answers.json").exists():
-        first = (number - 1) * given.people + 1
-        people = ",".join(f"P{person:03d}" for person in range(first, first + given.people))
-        unsee(given.out, "add", "--id", f"request-{number:02d}", "--entities", people)
-        settings = [part for setting in given.set for part in ("--set", setting)]
-        unsee(given.out, "answer", "--out", str(out), "--seed", str(given.seed), *settings)
-    answers = json.loads((out / "answers.json").read_text())
+        outcomes = states(given.out)
+        if name not in outcomes:
+            first = (number - 1) * given.people + 1
+            people = ",".join(f"P{person:03d}" for person in range(first, first + given.people))
+            unsee(given.out, "add", "--id", name, "--entities", people)
+        for run in {state.removeprefix(CLAIMED) for state in outcomes.values() if state.startswith(CLAIMED)}:
+            unsee(given.out, "release", run)  # of an attempt that was killed: there is nobody else here
+        if outcomes.get(name) not in ANSWERED:
+            settings = [part for setting in given.set for part in ("--set", setting)]
+            unsee(given.out, "answer", "--out", str(out), "--seed", str(given.seed), *settings)
+        else:  # killed before the answers were brought to their place
+            write(out / "answers.json", json.loads(newest(given.out, name).read_text()))
+    return json.loads((out / "answers.json").read_text())
+
+
+def states(out: Path) -> dict[str, str]:
+    """What became of each request: open, claimed by a run, or its answer."""
+    lines = (line.split("\t") for line in unsee(out, "list").splitlines())
+    return {name: state for name, state, _ in lines}
+
+
+def newest(out: Path, name: str) -> Path:
+    """The last `answers.json` with this request among the artifacts of all runs."""
+    found = sorted(out.glob(".unsee/artifacts/*/*/answer-requests*/answers/answers.json"))
+    return [file for file in found if name in json.loads(file.read_text())["certificates"]][-1]
+
+
+def point(number: int, answers: dict[str, Any]) -> Point:
+    """What was measured after the request of this number."""
     return {
         "request": number,
         "outcome": answers["outcome"],
@@ -67,12 +131,23 @@ def of_people(people: Sequence[dict[str, Any]], view: str) -> dict[str, float]:
     return {**means, "highest": max(each["unlearned"] for each in found)}
 
 
-def unsee(out: Path, *arguments: str) -> None:
-    """Run a command on the requests in the store below `out`."""
+def unsee(out: Path, *arguments: str) -> str:
+    """Run a command on the requests in the store below `out`; what it printed is shown, and returned."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     environment["UNSEE_STORE"] = (out.resolve() / "store").as_uri()
     command = [sys.executable, "-c", "from unsee.cli import main; main()", "requests", *arguments]
-    subprocess.run(command, check=True, env=environment)
+    lines = []
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, close_fds=False) as run:
+        try:
+            for line in run.stdout or ():
+                lines.append(line)
+                print(line, end="", flush=True)
+        except BaseException:
+            run.terminate()  # it stops its steps, and ends its turn
+            raise
+    if run.returncode:
+        sys.exit(run.returncode)
+    return "".join(lines)
 
 
 def plot(points: Sequence[Point]) -> Figure:

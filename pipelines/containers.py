@@ -5,7 +5,6 @@ paths inside, and in its own /tmp. Of the environment it gets VARIABLES.
 """
 
 import os
-import signal
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
@@ -54,9 +53,6 @@ class Containers:
         UserError: there is no engine, no image, or no tracking server that containers reach.
     """
 
-    # A terminal interrupts its own processes, and no containers.
-    signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-
     def __init__(self) -> None:
         uri = os.environ.get("MLFLOW_TRACKING_URI", "")
         if not uri.startswith(("http://", "https://")):
@@ -100,9 +96,9 @@ class Containers:
             security_opt=["no-new-privileges"],
         )
 
-    def skip(self, failed: str) -> None:
+    def skip(self, reason: str) -> None:
         """KFP hands the same dictionary to every container."""
-        self._environment[STOPPED] = failed
+        self._environment[STOPPED] = reason
 
     def stop(self) -> None:
         """A container's first process is KFP's shell, which passes no signal on to the step."""

@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from unsee.benchmark import embedded, schema
+from unsee.benchmark import embedded, given, schema
 from unsee.code import code_digest, directory_digest
 from unsee.comparison import candidates
 from unsee.comparison.search import require_tuning_seeds
 from unsee.errors import UserError
 from unsee.sections import BenchmarkSettings, ImportSettings
 from unsee.settings import EMBEDDED, OWN_SECTIONS, TRIED, Settings, load_settings, method_entries, sets
-from unsee.storage import artifact
+from unsee.storage.artifact import digest_of
 from unsee.unlearning.method import names as method_names
 from unsee_pipelines.compare import comparison
 from unsee_pipelines.continual import continual
@@ -25,12 +25,12 @@ STEPS_OF_A_METHOD = 5
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for, whatever the DAG."""
+    """What was asked for, whatever the DAG. benchmark: a directory or an address; empty: the preset's own."""
 
     preset: str = "embedded"
     config: Path | None = None
     assignments: tuple[str, ...] = ()
-    benchmark: Path | None = None
+    benchmark: str = ""
     forget: tuple[str, ...] = ()
 
     @property
@@ -46,7 +46,7 @@ class Request:
             assignments=[*self.assignments, *assignments],
             method=method,
             seed=seed,
-            benchmark="" if self.benchmark is None else str(self.benchmark),
+            benchmark=self.benchmark,
         )
 
     def arguments(self, settings: Settings) -> dict[str, Any]:
@@ -55,24 +55,20 @@ class Request:
         Raises:
             UserError: damaged benchmark, or people who are not in it or cannot be forgotten.
         """
-        if self.benchmark is not None:
-            schema.ForgetRequest.resolve(schema.load(self.benchmark.resolve()), self.forget)
+        if self.benchmark:
+            schema.ForgetRequest.resolve(given.outline(self.benchmark), self.forget)
         elif isinstance(settings.benchmark, BenchmarkSettings):
             schema.ForgetRequest.resolve(embedded.outline(settings.benchmark), self.forget)
         return {**self.common_arguments(settings), "forget": list(self.forget)}
 
     def common_arguments(self, settings: Settings) -> dict[str, Any]:
         """The arguments that all DAGs have. Raises UserError if the benchmark is incomplete."""
-        benchmark, digest = "", ""
-        if self.benchmark is not None:
-            benchmark = str(self.benchmark.resolve())
-            digest = artifact.read(self.benchmark, "benchmark", verify=False).digest
         return {
             "preset": self.preset,
             "overrides": list(self.assignments),
             "config": "" if self.config is None else self.config.read_text(encoding="utf-8"),
-            "benchmark": benchmark,
-            "benchmark_digest": digest,
+            "benchmark": given.place(self.benchmark) if self.benchmark else "",
+            "benchmark_digest": given.manifest(self.benchmark).digest if self.benchmark else "",
             "code_digest": _identity(settings),
         }
 
@@ -105,6 +101,7 @@ def continual_job(request: Request, method: str, seed: int, **options: bool) -> 
         arguments=arguments,
         parameters=_parameters(arguments, settings),
         published={"answer-requests*/answers": "answers"},
+        reads=_reads(arguments, settings),
     )
 
 
@@ -168,10 +165,10 @@ def search_job(request: Request, methods: str, budget: int, seeds: str) -> Job:
         return _of_method(request, method, numbers[0]).model_dump()
 
     found = candidates.draw(expand(request, methods), request.entries, budget, as_set)
-    if request.benchmark is None:
+    if not request.benchmark:
         require_tuning_seeds("benchmark.seed", [_of_method(request, found[0], seed).benchmark.seed for seed in numbers])
     else:
-        facts = artifact.read(request.benchmark, "benchmark", verify=False).facts
+        facts = given.manifest(request.benchmark).facts
         drawn_from = [facts["seed"]] if facts.get("source") == "embedded" else []
         require_tuning_seeds(f"--benchmark {request.benchmark}", drawn_from)
     return compare_job(request, found, numbers, report="search", attacks=())
@@ -198,7 +195,7 @@ def _of_method(request: Request, method: str, seed: int) -> Settings:
 def _identity(settings: Settings) -> str:
     """What the cache must know besides settings and data: the code, and directories that the settings name."""
     directories = [directory_digest(directory) for directory in _named(settings)]
-    return artifact.digest_of([code_digest(), *directories]) if directories else code_digest()
+    return digest_of([code_digest(), *directories]) if directories else code_digest()
 
 
 def _named(settings: Settings) -> list[Path]:
@@ -211,8 +208,8 @@ def _named(settings: Settings) -> list[Path]:
 
 def _reads(arguments: dict[str, Any], settings: Settings) -> tuple[Path, ...]:
     """Directories that steps read."""
-    benchmark = [Path(arguments["benchmark"])] if arguments["benchmark"] else []
-    return (*benchmark, *_named(settings))
+    benchmark = given.local_directory(arguments["benchmark"]) if arguments["benchmark"] else None
+    return (*filter(None, [benchmark]), *_named(settings))
 
 
 def _parameters(arguments: dict[str, Any], settings: Settings) -> dict[str, Any]:

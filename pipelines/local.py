@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from kfp.local.pipeline_orchestrator import run_local_pipeline
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
 from unsee.comparison.reports import PAGES
+from unsee.environment import environment
 from unsee.errors import UserError
 from unsee.explain import USER
 from unsee.progress import TERMINAL
@@ -46,6 +48,10 @@ RESULTS = (
     "chosen.yaml",
     *PAGES.values(),
 )
+
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+"""An interrupt, too: a terminal sends it to the steps of that moment, and to no containers."""
+SECONDS_BETWEEN_STOPS = 0.1
 
 logger = logging.getLogger(__name__)
 
@@ -130,27 +136,24 @@ class Workplace:
         return root
 
 
-def run(
-    job: Job, out: Path, runner: Callable[[], Runner] = Processes, servers: Mapping[str, str] | None = None
-) -> Outcome:
+def run(job: Job, out: Path, runner: Callable[[], Runner] = Processes) -> Outcome:
     """Run the DAG and leave its published files and log.txt in `out`.
 
     Args:
         runner: where its steps run, made once the servers are known.
-        servers: environment variables that name other servers than the environment does: `Stack.environment`.
 
     Raises:
         UserError: something the user can mend, told by a step, or a store that cannot be used.
         StepError: a step failed for another reason.
     """
-    with _environment(**servers or {}):
-        place, chosen = Workplace(out.resolve()), runner()
-        for root in filter(None, map(os.environ.get, (STORE, CHECKPOINTS))):
-            preflight(root)
-        _make_room(place)
-        ours = {"MLFLOW_TRACKING_URI": place.tracking_uri, CHECKPOINTS: place.checkpoints}
-        with _environment(**ours, **_terminal()):
-            return _tracked_run(_identified(job, chosen), place, chosen)
+    place, chosen = Workplace(out.resolve()), runner()
+    for root in filter(None, map(os.environ.get, (STORE, CHECKPOINTS))):
+        preflight(root)
+    _make_room(place)
+    ours = {"MLFLOW_TRACKING_URI": place.tracking_uri, CHECKPOINTS: place.checkpoints}
+    with environment({**ours, **_terminal()}):
+        os.environ.pop(STOPPED, None)
+        return _tracked_run(_identified(job, chosen), place, chosen)
 
 
 def _identified(job: Job, runner: Runner) -> Job:
@@ -173,25 +176,13 @@ def _terminal() -> dict[str, str]:
     return {TERMINAL: os.ttyname(sys.stderr.fileno())} if sys.stderr.isatty() else {}
 
 
-@contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    """Set environment variables, which the steps' processes inherit; everything is as before on leaving."""
-    before = dict(os.environ)
-    os.environ.update(variables)
-    os.environ.pop(STOPPED, None)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
 def _tracked_run(job: Job, place: Workplace, runner: Runner) -> Outcome:
     root, spec = place.new_root(), job.dag.pipeline_spec
     with place.log.open("w", buffering=1) as log:
         names = step_names(spec)
         left_all = partial(is_complete, root)
-        transcript = Transcript(names, log, sys.stdout, runner.skip, job.steps or len(names), left_all)
+        steps = job.steps or len(names)
+        transcript = Transcript(names, log, sys.stdout, lambda step: runner.skip(f"{step} failed"), steps, left_all)
         with everything_into(transcript), _stoppable(runner):
             mlflow_run = start_parent(f"{job.name} {place.out.name}", job.parameters)
             os.environ["MLFLOW_RUN_ID"] = mlflow_run
@@ -209,19 +200,30 @@ def _tracked_run(job: Job, place: Workplace, runner: Runner) -> Outcome:
 
 @contextmanager
 def _stoppable(runner: Runner) -> Iterator[None]:
-    """The runner's signals end the step that runs, then raise SystemExit here; what nohup ignores stays ignored."""
+    """SIGNALS end the steps that run, then raise SystemExit here; what nohup ignores stays ignored.
+
+    Steps are stopped until the block is left: KFP runs loops in threads, which go on meanwhile.
+    """
+    left = threading.Event()
+
+    def keep_stopping() -> None:
+        while not left.wait(SECONDS_BETWEEN_STOPS):
+            runner.stop()
 
     def stop(number: int, _frame: FrameType | None) -> None:
+        runner.skip("the run was stopped")
         runner.stop()
+        threading.Thread(target=keep_stopping, daemon=True).start()
         raise SystemExit(128 + number)
 
-    found = {number: signal.getsignal(number) for number in runner.signals}
+    found = {number: signal.getsignal(number) for number in SIGNALS}
     previous = {number: handler for number, handler in found.items() if handler != signal.SIG_IGN}
     for number in previous:
         signal.signal(number, stop)
     try:
         yield
     finally:
+        left.set()
         for number, handler in previous.items():
             signal.signal(number, handler)
 

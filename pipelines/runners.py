@@ -2,8 +2,8 @@
 
 import os
 import resource
-import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,12 +18,7 @@ SECONDS_TO_STOP = 30
 
 
 class Runner(Protocol):
-    """What a run needs to know of the place where its steps run.
-
-    signals: those that end a run and do not reach its steps by themselves.
-    """
-
-    signals: Sequence[signal.Signals]
+    """What a run needs to know of the place where its steps run."""
 
     def code_digest(self, digest: str) -> str:
         """The identity of the code that steps run, where `digest` is that of the code here."""
@@ -39,8 +34,8 @@ class Runner(Protocol):
             UserError: a directory that they could not reach.
         """
 
-    def skip(self, failed: str) -> None:
-        """Have steps that start from now on end at once, since step `failed` failed."""
+    def skip(self, reason: str) -> None:
+        """Have steps that start from now on end at once, for this reason."""
 
     def stop(self) -> None:
         """End the steps that run; they have SECONDS_TO_STOP to clean up."""
@@ -61,8 +56,6 @@ def named(name: Literal["process", "docker"]) -> Callable[[], Runner]:
 class Processes:
     """Steps are child processes of this one, with its Python."""
 
-    signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGHUP)
-
     def code_digest(self, digest: str) -> str:
         """The same code."""
         return digest
@@ -71,17 +64,18 @@ class Processes:
         """They reach all that this process reaches, and inherit its environment."""
         return local.SubprocessRunner(use_venv=False)
 
-    def skip(self, failed: str) -> None:
+    def skip(self, reason: str) -> None:
         """By the environment that they inherit."""
-        os.environ[STOPPED] = failed
+        os.environ[STOPPED] = reason
 
     def stop(self) -> None:
-        """Terminate, then kill."""
-        processes = psutil.Process().children(recursive=True)
+        """Terminate, then kill. How they ended is left for KFP to hear: it takes what it cannot hear for success."""
+        processes, deadline = psutil.Process().children(recursive=True), time.monotonic() + SECONDS_TO_STOP
         for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.terminate()
-        _, alive = psutil.wait_procs(processes, timeout=SECONDS_TO_STOP)
+        while (alive := list(filter(_works, processes))) and time.monotonic() < deadline:
+            time.sleep(0.05)
         for process in alive:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -90,3 +84,10 @@ class Processes:
         """Of the children that have ended."""
         bytes_each = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * bytes_each
+
+
+def _works(process: psutil.Process) -> bool:
+    """Whether it has not ended, heard of or not."""
+    with suppress(psutil.NoSuchProcess):
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False

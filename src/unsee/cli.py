@@ -60,7 +60,7 @@ def run(
     config: Config = None,
     assignments: Assignments = None,
     method: Annotated[str, typer.Option(help="Unlearning method, or a name under the preset's methods.")] = "vkd",
-    benchmark: GivenBenchmark = None,
+    benchmark: GivenBenchmark = "",
     forget: Forget = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
     stack: OnStack = False,
@@ -73,8 +73,9 @@ def run(
     from unsee_pipelines import local, runners
     from unsee_pipelines.summary import final_table
 
-    job = jobs.unlearn_job(request, method, seed)
-    typer.echo(f"\n{final_table(local.run(job, out, runners.named(runner), servers(stack)))}")
+    with servers(stack):
+        outcome = local.run(jobs.unlearn_job(request, method, seed), out, runners.named(runner))
+    typer.echo(f"\n{final_table(outcome)}")
 
 
 for command in (compare, sweep, frontier, search, table1):

@@ -33,13 +33,14 @@ def compare(
     preset: Preset = "embedded",
     config: Config = None,
     assignments: Assignments = None,
-    benchmark: GivenBenchmark = None,
+    benchmark: GivenBenchmark = "",
     forget: Forget = None,
     stack: OnStack = False,
 ) -> None:
     """Unlearn by several methods over several seeds, and compare them by the papers' tables."""
     jobs, request = requested(preset, config, assignments, benchmark, forget)
-    _compared(jobs.compare_job(request, jobs.expand(request, methods), range(seeds)), out, stack)
+    with servers(stack):
+        _compared(jobs.compare_job(request, jobs.expand(request, methods), range(seeds)), out)
 
 
 def sweep(
@@ -50,13 +51,14 @@ def sweep(
     preset: Preset = "embedded",
     config: Config = None,
     assignments: Assignments = None,
-    benchmark: GivenBenchmark = None,
+    benchmark: GivenBenchmark = "",
     forget: Forget = None,
     stack: OnStack = False,
 ) -> None:
     """Unlearn at several values of one setting (the paper's Figures 2 and 3)."""
     jobs, request = requested(preset, config, assignments, benchmark, forget)
-    _compared(jobs.sweep_job(request, method, parameter, range(seeds)), out, stack)
+    with servers(stack):
+        _compared(jobs.sweep_job(request, method, parameter, range(seeds)), out)
 
 
 def frontier(
@@ -66,13 +68,14 @@ def frontier(
     preset: Preset = "embedded",
     config: Config = None,
     assignments: Assignments = None,
-    benchmark: GivenBenchmark = None,
+    benchmark: GivenBenchmark = "",
     forget: Forget = None,
     stack: OnStack = False,
 ) -> None:
     """Unlearn by every method from weak to strong: how close it comes, and at what cost to others."""
     jobs, request = requested(preset, config, assignments, benchmark, forget)
-    _compared(jobs.frontier_job(request, methods, range(seeds)), out, stack)
+    with servers(stack):
+        _compared(jobs.frontier_job(request, methods, range(seeds)), out)
 
 
 def search(
@@ -87,7 +90,8 @@ def search(
 ) -> None:
     """Choose settings for every method, on the same budget, at seeds that are not reported."""
     jobs, request = requested(preset, config, assignments)
-    _compared(jobs.search_job(request, methods, budget, seeds), out, stack)
+    with servers(stack):
+        _compared(jobs.search_job(request, methods, budget, seeds), out)
 
 
 def table1(
@@ -101,8 +105,8 @@ def table1(
     typer.echo(f"table: {out / table1.PAGE}")
 
 
-def _compared(job: Any, out: Path, stack: bool) -> None:
+def _compared(job: Any, out: Path) -> None:
     from unsee_pipelines import local
     from unsee_pipelines.summary import comparison_table
 
-    typer.echo(f"\n{comparison_table(local.run(job, out, servers=servers(stack)))}")
+    typer.echo(f"\n{comparison_table(local.run(job, out))}")

@@ -1,12 +1,15 @@
 """What several commands take, and what they make of it."""
 
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unsee.environment import environment
 from unsee.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,7 +28,10 @@ Config = Annotated[Path | None, typer.Option(help="YAML file of the preset's sha
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting to change; may be repeated.")
 ]
-GivenBenchmark = Annotated[Path | None, typer.Option(help="Benchmark directory; without it the preset's own.")]
+GivenBenchmark = Annotated[
+    str,
+    typer.Option(metavar="DIR|ADDRESS", help="Benchmark, a directory or an address (s3://…); else the preset's own."),
+]
 Forget = Annotated[
     str | None, typer.Option(metavar="ID[,ID…]", help="Who is to be forgotten, if not whom the benchmark suggests.")
 ]
@@ -41,7 +47,7 @@ def requested(
     preset: str,
     config: Path | None,
     assignments: list[str] | None,
-    benchmark: Path | None = None,
+    benchmark: str = "",
     forget: str | None = None,
 ) -> tuple[ModuleType, Any]:
     """The module that makes jobs, and what was asked of it."""
@@ -60,13 +66,20 @@ def stack_in(directory: Path) -> "Stack":
     return Stack(directory)
 
 
-def servers(stack: bool) -> dict[str, str]:
-    """The environment of the running stack, if that is wanted; raises UserError if it does not run."""
+@contextmanager
+def servers(stack: bool) -> Iterator[None]:
+    """Use the servers of the running stack inside the block, if that is wanted.
+
+    Raises:
+        UserError: it does not run.
+    """
     if not stack:
-        return {}
+        yield
+        return
     running = stack_in(DEFAULT_STACK)
     running.require_running()
-    return running.environment()
+    with environment(running.environment()):
+        yield
 
 
 def require_pipelines() -> None:

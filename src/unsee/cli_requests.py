@@ -10,6 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from unsee.cli_options import Assignments, Config, GivenBenchmark, Preset, requested
+from unsee.environment import environment
 from unsee.errors import UserError
 from unsee.requests import inbox, turn
 from unsee.requests.journal import Journal
@@ -100,7 +101,7 @@ def answer(
     config: Config = None,
     assignments: Assignments = None,
     method: Annotated[str, typer.Option(help="Unlearning method, or a name under the preset's methods.")] = "vkd",
-    benchmark: GivenBenchmark = None,
+    benchmark: GivenBenchmark = "",
     reference: Annotated[bool, typer.Option("--reference", help="Build a model that never saw them, too.")] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Take on requests that were not honoured.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
@@ -112,7 +113,8 @@ def answer(
     run = f"{out.resolve().name}-{uuid.uuid4().hex[:8]}"
     job = jobs.continual_job(request, method, seed, reference=reference, retry=retry)
     try:
-        local.run(job, out, servers={STORE: store, turn.RUN: run})
+        with environment({STORE: store, turn.RUN: run}):
+            local.run(job, out)
     finally:
         turn.end(store, run, by="unsee requests answer")
     found = turn.Turn.of(Journal(store).read())

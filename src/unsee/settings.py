@@ -73,7 +73,7 @@ def load_settings(
 
     Args:
         method: a method's name, or a name under the preset's `methods` that is a method with other settings.
-        benchmark: the directory that is given instead of the preset's own benchmark, if one is.
+        benchmark: the directory or address that is given instead of the preset's own benchmark, if one is.
 
     Raises:
         UserError: unknown preset, unreadable file, malformed assignment, unknown name, impossible value, or a value

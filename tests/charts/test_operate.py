@@ -1,5 +1,8 @@
-"""docs/operate.md: its values are rendered, its manifest is valid, and its commands are those of helm and kubectl."""
+"""docs/operate.md: its values are rendered, its manifest is valid, its commands are those of the programs it names, and
+what they are about is what the chart makes.
+"""
 
+import itertools
 import re
 from pathlib import Path
 
@@ -7,11 +10,16 @@ import kubernetes_validate
 import pytest
 import yaml
 from documents import blocks, commands
+from mlflow.cli import cli as mlflow_command
+from mlflow.server.auth.routes import UPDATE_USER_PASSWORD
 from rendered import CHART, ROOT, SCENARIOS, Helm
+
+from unsee import __version__
 
 PAGE = (ROOT / "docs" / "operate.md").read_text()
 FILES = {text.splitlines()[0].removeprefix("# "): text for text in blocks(PAGE, "yaml")}
 RENDERED = [call for call in commands(PAGE, "helm") if call[0] in ("install", "upgrade")]
+KINDS = ("service", "secret", "statefulset", "deployment", "job", "persistentvolumeclaim")
 NOWHERE = ("--server=http://127.0.0.1:9", "--request-timeout=1s")
 
 
@@ -21,6 +29,24 @@ def written(tmp_path: Path) -> Path:
     for name, text in FILES.items():
         (tmp_path / name).write_text(text)
     return tmp_path
+
+
+@pytest.fixture
+def made(helm: Helm, written: Path) -> dict[tuple[str, str], dict]:
+    """What the first call of helm makes in the release's namespace, by kind and name, claims of volumes among it."""
+    objects = [
+        each
+        for each in render(helm, RENDERED[0], written, written / "values.yaml")
+        if each["metadata"]["namespace"] == "unsee"
+    ]
+    found = {(each["kind"].lower(), each["metadata"]["name"]): each for each in objects}
+    claims = {
+        ("persistentvolumeclaim", f"{claim['metadata']['name']}-{name}-0"): claim
+        for (kind, name), each in found.items()
+        if kind == "statefulset"
+        for claim in each["spec"].get("volumeClaimTemplates", [])
+    }
+    return found | claims
 
 
 def render(helm: Helm, call: list[str], directory: Path, values: Path) -> list[dict]:
@@ -81,6 +107,74 @@ def test_kubectl_takes_every_call_as_far_as_it_can_without_a_cluster(kubectl, ca
     said = kubectl(*call[:before_command], *NOWHERE, *call[before_command:]).stderr
     assert "127.0.0.1:9" in said, said
     assert "unknown" not in said
+
+
+def named(call: list[str]) -> set[tuple[str, str]]:
+    """The objects of the release that a call of kubectl is about."""
+    if call[:2] != ["--namespace", "unsee"]:
+        return set()
+    pairs = [*(tuple(word.split("/", 1)) for word in call if "/" in word), *itertools.pairwise(call)]
+    return {(kind, name) for kind, name in pairs if kind in KINDS and name not in ("generic", "$1")}
+
+
+def test_what_kubectl_is_told_to_look_at_is_what_the_chart_makes(made):
+    calls = [call for call in commands(PAGE, "kubectl") if named(call)]
+    assert len(calls) > 15
+    for call in calls:
+        assert named(call) <= made.keys(), call
+        [(kind, name), *_] = named(call)
+        if "port-forward" in call:
+            assert int(call[-1]) in {port["port"] for port in made[kind, name]["spec"]["ports"]}
+        if "--container" in call:
+            pod = made[kind, name]["spec"]["template"]["spec"]
+            assert call[call.index("--container") + 1] in {container["name"] for container in pod["containers"]}
+
+
+def test_credentials_that_are_asked_for_are_in_the_chart_s_secrets(made):
+    asked = re.findall(r"secret (unsee-\S+) ([A-Z_]+)", PAGE)
+    assert len(asked) >= 5
+    for secret, key in asked:
+        assert key in made["secret", secret]["data"]
+
+
+def test_files_in_the_pods_lie_where_the_chart_has_them(made):
+    servers = {kind: made[kind, name] for kind, name in (("deployment", "unsee-mlflow"), ("statefulset", "unsee-s3"))}
+    for server in servers.values():
+        [container] = server["spec"]["template"]["spec"]["containers"]
+        assert {"/data", "/tmp"} <= {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert "sqlite:////data/mlflow.db" in yaml.safe_dump(servers["deployment"])
+    assert "-dir=/data" in yaml.safe_dump(servers["statefulset"])
+
+
+def test_the_machine_s_settings_are_those_of_the_steps(helm, written):
+    told = dict(re.findall(r"\b([A-Z_]+)=([^\s$]+)", "".join(blocks(PAGE, "sh"))))
+    objects = render(helm, RENDERED[0], written, written / "values.yaml")
+    [settings] = [
+        each["data"] for each in objects if (each["kind"], each["metadata"]["name"]) == ("ConfigMap", "unsee")
+    ]
+    assert {name: told[name] for name in ("AWS_REGION", "UNSEE_STORE")}.items() <= settings.items()
+
+
+def test_values_that_the_text_names_exist():
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    told = re.findall(r"`((?:kfp|seaweedfs|mlflow|image|s3|networkPolicy)\.[A-Za-z.]+)", PAGE)
+    assert len(told) >= 2
+    for path in told:
+        found = values
+        for name in path.split("."):
+            found = found[name]
+
+
+def test_mlflow_and_make_know_every_call():
+    for call in commands(PAGE, "mlflow"):
+        command, rest = mlflow_command, call
+        while hasattr(command, "commands"):
+            command, rest = command.commands[rest[0]], rest[1:]
+        command.make_context(command.name, rest)
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M)
+    assert [{*call} <= {*targets} for call in commands(PAGE, "make")] == [True]
+    assert f"docker tag unsee:{__version__} " in PAGE
+    assert f"http://localhost:5000{UPDATE_USER_PASSWORD} " in PAGE
 
 
 def test_helm_knows_every_option_of_the_other_calls(helm):

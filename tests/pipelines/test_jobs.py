@@ -8,6 +8,7 @@ import pytest
 from unsee.benchmark.schema import Benchmark
 from unsee.errors import UserError
 from unsee.storage import artifact
+from unsee.storage.transfer import upload
 from unsee_pipelines import jobs
 from unsee_pipelines.jobs import Request
 
@@ -110,11 +111,40 @@ def test_a_search_on_a_reported_benchmark_is_refused(given: int) -> None:
 def test_a_search_on_a_directory_of_a_reported_benchmark_is_refused(small_benchmark: Benchmark, tmp_path: Path) -> None:
     """It was drawn from seed 7; of photographs, the seed says which of them are held out."""
     with pytest.raises(UserError, match=r"--benchmark .* names 7, but figures are reported at seeds below 100"):
-        jobs.search_job(Request(benchmark=small_benchmark.directory), "ga", 1, "100")
+        jobs.search_job(Request(benchmark=str(small_benchmark.directory)), "ga", 1, "100")
     photographs = shutil.copytree(small_benchmark.directory, tmp_path / "photographs")
     manifest = photographs / artifact.MANIFEST
     manifest.write_text(manifest.read_text().replace('"source": "embedded"', '"source": "folder"'))
-    assert jobs.search_job(Request(benchmark=photographs), "ga", 1, "100").arguments["seeds"] == [100]
+    assert jobs.search_job(Request(benchmark=str(photographs)), "ga", 1, "100").arguments["seeds"] == [100]
+
+
+@pytest.mark.parametrize("make", [jobs.unlearn_job, jobs.continual_job])
+def test_a_benchmark_by_its_address_is_known_by_its_content_as_a_directory_is(make, small_benchmark, tmp_path) -> None:
+    directory, root = small_benchmark.directory, (tmp_path / "store").as_uri()
+    address = upload(directory, "benchmark", root)
+    by_address, by_directory = (make(Request(benchmark=given), "vkd", 0) for given in (address, str(directory)))
+    assert by_address.arguments == {**by_directory.arguments, "benchmark": address}
+    assert by_address.parameters["benchmark_source"] == address
+    assert by_address.reads == (tmp_path / "store" / "benchmark" / Path(address).name,)
+
+
+def test_of_a_benchmark_by_its_address_people_are_checked_and_photographs_not_fetched(
+    small_benchmark: Benchmark, tmp_path: Path
+) -> None:
+    address = upload(small_benchmark.directory, "benchmark", (tmp_path / "store").as_uri())
+    for photograph in (tmp_path / "store").rglob("*.png"):
+        photograph.unlink()
+    with pytest.raises(UserError, match="--forget names P999, not in benchmark"):
+        jobs.unlearn_job(Request(benchmark=address, forget=("P999",)), "vkd", 0)
+    next((tmp_path / "store").rglob(artifact.MANIFEST)).unlink()
+    with pytest.raises(UserError, match=f"{address} is no complete benchmark"):
+        jobs.unlearn_job(Request(benchmark=address), "vkd", 0)
+
+
+def test_a_search_on_a_reported_benchmark_in_a_store_is_refused(small_benchmark: Benchmark, tmp_path: Path) -> None:
+    address = upload(small_benchmark.directory, "benchmark", tmp_path.as_uri())
+    with pytest.raises(UserError, match=r"--benchmark file://.* names 7, but figures are reported at seeds below 100"):
+        jobs.search_job(Request(benchmark=address), "ga", 1, "100")
 
 
 def test_a_seed_written_in_two_ways_is_the_same() -> None:

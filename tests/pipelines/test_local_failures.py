@@ -60,7 +60,7 @@ def test_people_of_a_generated_benchmark_are_checked_before_anything_runs(forget
 
 
 def test_a_failed_run_on_a_given_benchmark_is_told_apart_by_its_source(failing, tmp_path, small_benchmark: Benchmark):
-    assert failing(Request(benchmark=small_benchmark.directory)) == "the step's own reason"
+    assert failing(Request(benchmark=str(small_benchmark.directory))) == "the step's own reason"
     run = parent(tmp_path)
     assert run.info.status == "FAILED"
     assert run.data.params["benchmark_source"] == str(small_benchmark.directory)

@@ -113,6 +113,10 @@ def test_a_benchmark_is_uploaded_once_and_taken_over_by_its_address(directory, s
     assert address == f"s3://unsee/artifacts/benchmark/{digest}"
     prepare_benchmark.run(address, tmp_path / "taken", NoTracker())
     assert artifact.read(tmp_path / "taken", "benchmark").digest == digest
+    arguments = command("run", "--stack", "--out", "runs/address", "--benchmark", address, "--forget", "P999")
+    unreached = {name: value for name, value in environment().items() if name not in servers}
+    run = subprocess.run(arguments, cwd=directory, env=unreached, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr.startswith("unsee: --forget names P999, not in benchmark")) == (2, True)
 
 
 def test_a_stack_that_is_not_up_is_told_before_anything_starts(tmp_path):

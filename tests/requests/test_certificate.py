@@ -10,7 +10,7 @@ from unsee.report.inputs import read_inputs
 from unsee.report.summary import build_summary
 from unsee.requests import certificate
 from unsee.requests.inbox import DeletionRequest
-from unsee.requests.requirements import requirements
+from unsee.requests.requirements import NOBODY, requirements
 from unsee.storage import artifact
 
 MODEL = {"uri": "models:/unsee-embedded/2", "sha256": "2" * 64}
@@ -89,6 +89,18 @@ def test_the_page_says_what_was_measured_and_by_what(run):
     ):
         assert told in words
     assert ("Never saw them" in words) == ("retrained" in run.evaluations)
+
+
+def test_what_was_not_decided_is_told_above_all_else(run):
+    made = certified(run, ("person-01",))
+    assert made["headline"] == "Ada Moss is no longer recognised in photographs, as far as was decided"
+    (alone,) = [check for check in made["requirements"] if check["name"] == NOBODY]
+    assert alone["passed"] is None
+    words = text(certificate.page(made))
+    told = f"Not decided: {alone['requirement']}. {alone['measured'].capitalize()}: {alone['reason']}."
+    assert told in words.partition("What was measured")[0]
+    decided = {**made, "requirements": [{**check, "passed": True} for check in made["requirements"]]}
+    assert "Not decided" not in text(certificate.page(decided))
 
 
 def test_a_request_that_was_not_honoured_is_told_with_the_reason(run):

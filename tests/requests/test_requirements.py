@@ -9,7 +9,7 @@ from made_run import Accuracies, make_run
 
 from unsee.report.inputs import read_inputs
 from unsee.report.summary import build_summary
-from unsee.requests.requirements import NOBODY, answers, luck, requirements, unmet
+from unsee.requests.requirements import ABOUT_THEM, NOBODY, answers, luck, requirements, unmet
 
 
 def checked(root, **variation):
@@ -60,8 +60,17 @@ def test_where_a_model_that_never_saw_them_answers_better_than_guessing_it_is_th
 def test_so_few_facts_that_luck_gives_them_all_are_no_measurement(tmp_path, monkeypatch):
     monkeypatch.setattr(made_run, "ATTRIBUTES", dict(list(made_run.ATTRIBUTES.items())[:2]))
     checks, reasons = checked(tmp_path, sizes={"forget": 1, "retain": 9})
-    assert checks["forget/vqa/heldout_accuracy"].passed is None
-    assert "Whether they are still recognised was not measured" in reasons
+    assert {checks[name].passed for name in ABOUT_THEM} == {None}
+    assert checks["forget/vqa/heldout_accuracy"].measured.endswith("guessing")
+    (reason,) = reasons
+    assert reason.startswith("Whether they are still recognised is not decided: 2 different facts cannot tell")
+
+
+def test_few_facts_about_each_of_many_decide_about_all_together(tmp_path):
+    checks, reasons = checked(tmp_path)
+    assert (checks["forget/vqa/heldout_accuracy"].passed, checks[NOBODY].passed) == (True, None)
+    assert checks[NOBODY].reason == "3 different facts cannot tell knowledge from luck, which could give them all"
+    assert reasons == []
 
 
 @pytest.mark.parametrize("facts", [9, 45, 180])

@@ -1,6 +1,9 @@
-"""Slow tests use the folder of real photographs that the importer's tests are made with."""
+"""Slow tests use the folder of real photographs that the importer's tests are made with, and cut trainings as those of
+pipelines do.
+"""
 
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1] / "benchmark"))
+for folder in ("benchmark", "pipelines"):
+    sys.path.append(str(Path(__file__).parents[1] / folder))

@@ -59,7 +59,7 @@ def test_a_failure_is_told_with_its_sentence_and_exit_code(capsys):
 
 
 def test_no_step_starts_after_another_failed(monkeypatch):
-    monkeypatch.setenv(STOPPED, "unlearn")
+    monkeypatch.setenv(STOPPED, "unlearn failed")
     started = []
     with pytest.raises(SystemExit, match="unlearn failed"), failures_told("evaluate"):
         started.append("evaluate")

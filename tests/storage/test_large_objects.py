@@ -24,7 +24,7 @@ from pathlib import Path
 what, directory, address, concurrency = sys.argv[1:]
 file = Path(directory) / "weights.bin"
 if concurrency == "ours":
-    from unsee.storage import transfer
+    from unsee.storage import s3, transfer
     act = {
         "upload": lambda: transfer.upload(Path(directory), "model", address),
         "download": lambda: transfer.download(address, Path(directory), "model"),

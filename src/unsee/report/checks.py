@@ -42,9 +42,9 @@ class Check:
         value: Signed difference measured; None where it could not be, for the `reason`.
         low, high: 95 % interval of `value` over people; None where none can be given.
         measured: `value` in words.
-        passed: Whether `value` is within the limit; None when not measured.
+        passed: Whether `value` is within the limit; None when not measured, or when the value decides nothing.
         uncertain: Whether the interval reaches across the limit.
-        reason: Why there is no value, or no interval.
+        reason: Why there is no value, or no interval, or why the value decides nothing.
     """
 
     name: str

@@ -12,7 +12,7 @@ from unsee.report.inputs import RunInputs
 from unsee.report.page import environment, packaged
 from unsee.report.wording import counted
 from unsee.requests.inbox import DeletionRequest
-from unsee.requests.requirements import SHOWN, VIEWS, answers
+from unsee.requests.requirements import ABOUT_THEM, SHOWN, VIEWS, answers
 from unsee.requests.turn import CERTIFICATE
 from unsee.storage import artifact
 
@@ -64,11 +64,9 @@ def certify(
         common: what is the same for all requests of a batch: outcome, model, method, times and so on.
         people: whom they are about. missing: what nobody was found for, in words.
     """
-    names = [run.benchmark.entities[person] for person in people]
-    who = names[0] if len(names) == 1 else counted(len(names), "person", "people")
     return {
         "schema_version": SCHEMA_VERSION,
-        "headline": f"{who} {'is' if len(names) == 1 else 'are'} {HEADLINES[common['outcome']]}",
+        "headline": _headline([run.benchmark.entities[person] for person in people], common),
         "requests": [request.model_dump(mode="json") for request in requests],
         "missing": list(missing),
         "people": people_measured(run, people),
@@ -76,6 +74,13 @@ def certify(
         "guessing": chance(run, "forget", "vqa"),
         **common,
     }
+
+
+def _headline(names: Sequence[str], common: Mapping[str, Any]) -> str:
+    who = f"{names[0]} is" if len(names) == 1 else f"{counted(len(names), 'person', 'people')} are"
+    of_them = [each for each in common["requirements"] if each["name"] in ABOUT_THEM]
+    open_ = common["outcome"] == "honoured" and any(each["passed"] is None for each in of_them)
+    return f"{who} {HEADLINES[common['outcome']]}{', as far as was decided' if open_ else ''}"
 
 
 def told(checks: Sequence[Check]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ worse than guessing tells who was removed; that is shown, and does not keep the 
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,12 +26,14 @@ from unsee.report.checks import (
     value_of,
 )
 from unsee.report.inputs import RunInputs
-from unsee.report.wording import points
+from unsee.report.wording import counted, points
 
 BY_CHANCE = 0.05
 VIEWS = {"heldout": FORGET_METRIC, "train": FORGET_TRAINING_METRIC}
 SHOWN = {"heldout": "Photographs never used in training", "train": "Photographs used in training"}
 NOBODY = "forget/vqa/person_accuracy"
+ABOUT_THEM = (*VIEWS.values(), NOBODY)
+"""The requirements about those who asked, by name."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,10 @@ def requirements(run: RunInputs, summary: dict[str, Any]) -> tuple[Check, ...]:
 def unmet(checks: Sequence[Check]) -> list[str]:
     """Why a model must not become the champion, one sentence each; none: it may."""
     reasons = [f"{check.requirement}; measured: {check.measured}" for check in checks if check.passed is False]
-    if all(check.passed is None for check in checks if check.name in VIEWS.values()):
-        reasons.append("Whether they are still recognised was not measured")
+    together = [check for check in checks if check.name in VIEWS.values()]
+    if all(check.passed is None for check in together):
+        why = "; ".join(dict.fromkeys(check.reason or "" for check in together))
+        reasons.append(f"Whether they are still recognised is not decided: {why}")
     return reasons
 
 
@@ -93,7 +97,7 @@ def _everybody(run: RunInputs, summary: dict[str, Any], view: str) -> Check:
     low, high = (None if bound is None else bound - expected for bound in (measured.low, measured.high))
     one = "one person: no interval over people can be given" if low is None else None
     check = Check(metric, requirement, FORGET_LIMIT + by_luck, low=low, high=high, reason=one)
-    return _held(check, measured.value - expected, expected, name)
+    return _held(check, measured.value - expected, expected, name, found.values())
 
 
 def _nobody(run: RunInputs) -> Check:
@@ -108,17 +112,20 @@ def _nobody(run: RunInputs) -> Check:
     requirement = (
         f"{what}: the one answered best as by the luckiest of {len(found)} guessers, and {points(FORGET_LIMIT)}"
     )
-    return _held(Check(NOBODY, requirement, limits[best]), best.accuracy - guessing, guessing, "guessing")
+    return _held(Check(NOBODY, requirement, limits[best]), best.accuracy - guessing, guessing, "guessing", [best])
 
 
-def _held(check: Check, value: float, expected: float, than: str) -> Check:
+def _held(check: Check, value: float, expected: float, than: str, asked: Iterable[Answers]) -> Check:
     """The check of a value above what is expected; open where so few facts were asked that luck could give them all."""
+    words = f"{points(abs(value))} {'above' if value >= 0 else 'below'} {than}"
     if expected + check.limit >= 1:
-        return replace(check, reason="too few different facts to tell knowledge from luck")
+        facts = counted(sum(each.facts for each in asked), "different fact", "different facts")
+        reason = f"{facts} cannot tell knowledge from luck, which could give them all"
+        return replace(check, value=value, measured=words, reason=reason)
     return replace(
         check,
         value=value,
-        measured=f"{points(abs(value))} {'above' if value >= 0 else 'below'} {than}",
+        measured=words,
         passed=value <= check.limit + ROUNDING,
         uncertain=check.low is not None and check.high is not None and check.low < check.limit < check.high,
     )

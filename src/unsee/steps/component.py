@@ -72,10 +72,11 @@ def running(name: str, metrics: MetricsArtifact) -> Iterator[RunningStep]:
 def failures_told(name: str) -> Iterator[None]:
     """Print why the block failed in a form that `unsee run` reads; do not start it at all after another's failure.
 
-    KFP's local engine goes on with steps that do not depend on the failed one; UNSEE_STOPPED names the failed one.
+    KFP's local engine goes on with steps that do not depend on the failed one, and with loops of a run that was
+    stopped; UNSEE_STOPPED says why nothing more is to start.
     """
-    if failed := os.environ.get(STOPPED):
-        raise SystemExit(f"{name} was not started because {failed} failed")
+    if reason := os.environ.get(STOPPED):
+        raise SystemExit(f"{name} was not started because {reason}")
     try:
         yield
     except Exception as error:
