@@ -19,7 +19,10 @@ def shard(mllm: Mllm, sharding: Sharding) -> None:
     if sharding == "none" or world() == 1:
         return
     for layer in mllm.language_model.layers:
-        fully_shard(layer, reshard_after_forward=True).set_gradient_divide_factor(1.0)
+        sharded = fully_shard(layer, reshard_after_forward=True)
+        sharded.set_gradient_divide_factor(1.0)
+        sharded.unshard()  # makes its buffers; those made in inference mode would be of no use outside of it
+        sharded.reshard()
 
 
 def gather(mllm: Mllm) -> None:
