@@ -34,6 +34,8 @@ from unsee.training import Checkpoints
 from unsee.unlearning.method import Term, Work
 from unsee.unlearning.trainer import Unlearning
 
+Chosen = tuple[str, str]
+"""The name of a work, and the sharding of the model where it is trained."""
 BASE = {"base": "", "learning_rate": 1e-3, "weight_decay": 0.01, "threads": 2, "seed": 0}
 FULL = {**BASE, "text_steps": 2, "steps": 2, "batch_images": 3, "questions_per_image": 2}
 LORA = {
@@ -49,12 +51,10 @@ RELEARN = {
 
 
 @in_processes
-def done(
-    names: Sequence[str], directory: Path, scratch: Path, sharding: str, out: Path, tracker: Tracker
-) -> dict[str, Any]:
-    """What each of these kinds of work gives, by its name. sharding: of the trainings."""
+def done(works: Sequence[Chosen], directory: Path, scratch: Path, out: Path, tracker: Tracker) -> dict[Chosen, Any]:
+    """What each of these works gives."""
     set_compute(threads=2)
-    found = {name: WORKS[name](Doing(directory, scratch, sharding)) for name in names}
+    found = {work: WORKS[work[0]](Doing(directory, scratch, sharding=work[1])) for work in works}
     main_goes_on()
     return found
 
