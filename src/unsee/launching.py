@@ -38,6 +38,7 @@ from unsee.tracking import NoTracker, Tracker
 PROCESSES = "UNSEE_PROCESSES"
 TIMEOUT = timedelta(days=1)
 """Of waiting for each other: who has failed is known without it."""
+LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 SECONDS_TO_NOTICE = 1.0
 SECONDS_TO_STOP = 3.0
 
@@ -230,7 +231,7 @@ def _work(task: _Task, number: int, end: Connection) -> None:
 def _join(task: _Task, number: int) -> None:
     """Meet the others; process r computes on GPU r, if there are GPUs."""
     for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
-        os.environ.setdefault(variable, "lo")
+        os.environ.setdefault(variable, LOOPBACK)
     if torch.cuda.is_available():
         torch.cuda.set_device(number % torch.cuda.device_count())
     meeting = (task.scratch / "meeting").as_uri()
