@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+Sharding = Literal["none", "llm"]
 Seed = Annotated[int, Field(ge=0)]
 Shape = Literal["mllmu", "clear"]
 """The benchmark whose questions a benchmark has: MLLMU-Bench's (facts), or CLEAR's (captions and names)."""
@@ -65,7 +66,13 @@ class ImportSettings(Section):
         return self
 
 
-class BaseSettings(Section):
+class TrainingSettings(Section):
+    """sharding: whether each of several processes keeps all of the model, or a share of the LLM's layers."""
+
+    sharding: Sharding = "none"
+
+
+class BaseSettings(TrainingSettings):
     """What is trained into vanilla, and into the retrained reference: a directory, or an id on the Hugging Face hub."""
 
     base: str
@@ -168,7 +175,7 @@ class ResistSettings(Section):
     after: float = Field(ge=0, lt=1)
 
 
-class UnlearnSettings(Section):
+class UnlearnSettings(TrainingSettings):
     """What every unlearning method has; a method adds its own (`unsee.unlearning.method`).
 
     scope: what is trained: tower MLPs of the deepest `layers` layers that feed the projector (None: of all) and the
@@ -210,7 +217,7 @@ class EvaluationSettings(Section):
     seed: Seed
 
 
-class RelearnSettings(Section):
+class RelearnSettings(TrainingSettings):
     """The relearning attack of Section 4.5: the same budget for every model it is aimed at.
 
     `choice` and `evaluation_batch_images` are those of the evaluation: what comes back is scored as everything else.

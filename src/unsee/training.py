@@ -8,7 +8,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,10 +16,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
-from torch.nn.utils import get_total_norm
 
 from unsee.code import code_digest
 from unsee.errors import TrainingFailure, UserError
+from unsee.parallel import as_main, for_main, is_main, share_like, tensors_as_main, whole
 from unsee.progress import progress, say
 from unsee.storage.artifact import digest_of
 from unsee.storage.store import Damaged, Missing, Store, open_store
@@ -33,7 +33,7 @@ CHECKPOINTS = "UNSEE_CHECKPOINTS"
 class Checkpoints:
     """Where a training saves itself: one object of a store, keyed by what the training depends on, replaced whole.
 
-    Two processes that train the same may save to the same object.
+    Two runs that train the same may save to the same object. Of a step's processes only the main one saves and loads.
 
     seconds: least time between two saves. None as `store` saves nothing.
     """
@@ -62,12 +62,17 @@ class Checkpoints:
 
     def save(self, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
         """Replace the saved state."""
-        if self.store is not None:
+        if self.store is not None and is_main():
             with self.store.writing(self.name) as file:
                 save_file(tensors, file, metadata={"state": json.dumps(state)})
 
     def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """The saved state; None if there is none, or only a damaged one, which is said."""
+        found = self._load() if is_main() else None
+        state = as_main(found and found[1])
+        return None if state is None else (tensors_as_main(found[0] if found else {}), state)
+
+    def _load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         if self.store is None:
             return None
         try:
@@ -82,7 +87,7 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Forget the saved state, once the result is published."""
-        if self.store is not None:
+        if self.store is not None and is_main():
             self.store.delete(self.name)
 
 
@@ -111,7 +116,8 @@ class Optimisation:
 class Training:
     """Parameters, and what to do with them at each step.
 
-    gradients(step) fills `.grad` and returns the losses to record; after_step() may look at the weights.
+    gradients(step) fills `.grad` and returns the losses to record, both over all processes; after_step() may look at
+    the weights.
     The tracker is told the losses of a step as soon as they are known; on going on from a checkpoint, which may be in
     another run of the tracker, those of the steps before it as well.
     """
@@ -143,16 +149,16 @@ class Training:
             optimizer.zero_grad(set_to_none=True)
             losses = self.gradients(step)
             gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
-            self._check(step + 1, {**losses, "the gradient's norm": float(get_total_norm(gradients))})
+            self._check(step + 1, {**losses, "the gradient's norm": joint_norm(gradients)})
             optimizer.step()
             self.after_step()
             curve.append({"step": step + 1, **losses})
-            if time.monotonic() - saved > self.checkpoints.seconds:
+            if self.checkpoints.store and as_main(time.monotonic() - saved > self.checkpoints.seconds):
                 self._save(optimizer, curve)
                 saved = time.monotonic()
             self._tell(curve[-1])
         optimizer.zero_grad(set_to_none=True)
-        self._check(len(curve), {name: float(p.detach().sum()) for name, p in self.parameters.items()})
+        self._check(len(curve), {name: float(whole(p.detach().sum())) for name, p in self.parameters.items()})
         return curve
 
     def _tell(self, point: Mapping[str, float]) -> None:
@@ -167,11 +173,11 @@ class Training:
                 )
 
     def _save(self, optimizer: torch.optim.Optimizer, curve: Curve) -> None:
-        tensors = {f"parameter/{name}": p.detach().contiguous() for name, p in self.parameters.items()}
+        tensors = {f"parameter/{name}": p.detach() for name, p in self.parameters.items()}
         for name, parameter in self.parameters.items():
             for key, value in optimizer.state.get(parameter, {}).items():
                 tensors[f"{key}/{name}"] = value
-        self.checkpoints.save(tensors, {"curve": curve})
+        self.checkpoints.save(for_main(tensors), {"curve": curve})
 
     def _resume(self, optimizer: torch.optim.Optimizer) -> Curve:
         saved = self.checkpoints.load()
@@ -182,18 +188,24 @@ class Training:
             raise UserError(f"{self.checkpoints.address} is a checkpoint of another training; delete it")
         with torch.no_grad():
             for name, parameter in self.parameters.items():
-                parameter.copy_(tensors[f"parameter/{name}"])
-                keys = ("step", "exp_avg", "exp_avg_sq")
-                kept = {key: tensors[f"{key}/{name}"].clone() for key in keys if f"{key}/{name}" in tensors}
+                parameter.copy_(share_like(tensors[f"parameter/{name}"], parameter))
+                keys = [key for key in ("exp_avg", "exp_avg_sq") if f"{key}/{name}" in tensors]
+                kept = {key: share_like(tensors[f"{key}/{name}"], parameter).clone() for key in keys}
                 if kept:
-                    optimizer.state[parameter] = kept
+                    optimizer.state[parameter] = {"step": tensors[f"step/{name}"].clone(), **kept}
         return state["curve"]
 
 
 def clip(gradients: list[torch.Tensor], largest: float) -> float:
     """Scale gradients in place so that their joint norm is at most `largest`; returns the norm before."""
-    norm = float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients])))
+    norm = joint_norm(gradients)
     if norm > largest:
         for gradient in gradients:
             gradient.mul_(largest / norm)
     return norm
+
+
+def joint_norm(tensors: Sequence[torch.Tensor]) -> float:
+    """The Euclidean norm of all entries; 0 of none."""
+    norms = [whole(torch.linalg.vector_norm(tensor)) for tensor in tensors]
+    return float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0

@@ -16,7 +16,9 @@ from unsee.benchmark.schema import Benchmark, ForgetRequest
 from unsee.evaluation.asking import Asked, Examiner
 from unsee.mllm.families import Mllm, only_tunable
 from unsee.mllm.rows import ImageBank, Portraits, mean_loss
+from unsee.parallel import add_up, own_chunks, total
 from unsee.sections import RelearnSettings
+from unsee.sharding import shard
 from unsee.training import Optimisation, Training, clip
 
 Sampling = Literal["person", "image"]
@@ -81,11 +83,13 @@ class RelearningAttack:
         self.examiner = Examiner(mllm, self.bank.pixels, batch, settings.choice, self.bank.frame)
         evaluated = benchmark.select(role="eval", task="classification")
         self.asked = [Asked(q, q.modality, q.image) for q in evaluated if q.entity_id in request.forget]
+        shard(mllm, settings.sharding)
         self.original = {name: tensor.clone() for name, tensor in mllm.model.state_dict().items()}
 
     def run(self, budget: Budget) -> dict[str, Any]:
         """Accuracies after each epoch from 0 (before) on."""
-        only_tunable(self.mllm.model, dict(self.mllm.model.named_parameters()))
+        parameters = dict(self.mllm.model.named_parameters())
+        only_tunable(self.mllm.model, parameters)
         curve = [self._measure(0, budget)]
         steps = -(-len(budget.images) // self.settings.batch_images)
         done = 0
@@ -96,8 +100,9 @@ class RelearningAttack:
             size = self.settings.batch_images
             loss = self._loss(order[index * size : (index + 1) * size])
             loss.backward()
-            clip([p.grad for p in self.mllm.model.parameters() if p.grad is not None], GRADIENT_NORM)
-            return {"loss": float(loss.detach())}
+            add_up(p.grad for p in parameters.values())
+            clip([p.grad for p in parameters.values() if p.grad is not None], GRADIENT_NORM)
+            return total({"loss": float(loss.detach())})
 
         def after_step() -> None:
             nonlocal done
@@ -106,14 +111,14 @@ class RelearningAttack:
                 curve.append(self._measure(done // steps, budget))
 
         rule = Optimisation(self.settings.epochs * steps, self.settings.learning_rate, betas=(0.9, 0.999))
-        parameters = dict(self.mllm.model.named_parameters())
         Training(parameters, gradients, rule, f"relearning {budget.percent} %", after_step).run()
         self.mllm.model.load_state_dict(self.original)
         return result(curve, budget)
 
     def _loss(self, images: Sequence[str]) -> Tensor:
-        chunks = self.portraits.chunks(images, len(images))
-        losses = [mean_loss(self.portraits.forward(chunk)) * (len(chunk) / len(images)) for chunk in chunks]
+        """Mean loss over a batch of portraits: this process's part of it."""
+        chunks = own_chunks(self.portraits, images, len(images))
+        losses = [mean_loss(self.portraits.forward(chunk)) * (count / len(images)) for chunk, count in chunks]
         return torch.stack(losses).sum()
 
     def _measure(self, epoch: int, budget: Budget) -> dict[str, float | None]:

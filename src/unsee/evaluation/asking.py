@@ -18,6 +18,7 @@ from unsee.mllm.packed_llm import text_start
 from unsee.mllm.packing import option_scores, pack_options
 from unsee.mllm.prompts import Rendered, common_prefix
 from unsee.mllm.rows import FrameOf, Pixels, chunked, usual
+from unsee.parallel import in_order, own_turns
 
 AskedModality = Literal["vqa", "qa", "qa_with_face", "qa_with_other_face"]
 TEXT_ROW = 32
@@ -62,7 +63,7 @@ def batches(asked: Sequence[Asked], batch_images: int, frame: FrameOf = usual) -
 
 
 class Examiner:
-    """Asks one model questions, without gradients."""
+    """Asks one model questions, without gradients. Of several processes each asks a part, and all have the answers."""
 
     def __init__(
         self,
@@ -98,8 +99,8 @@ class Examiner:
         Raises:
             TrainingFailure: a score is NaN or infinite.
         """
-        found: list[list[float]] = [[] for _ in asked]
-        for rows in batches(asked, self.batch_images, self.frame):
+        found: dict[int, list[float]] = {}
+        for rows in own_turns(list(batches(asked, self.batch_images, self.frame))):
             rendered = [[self._scored(item) for item in row.asked] for row in rows]
             packed = pack_options(rendered, self.mllm.pad)
             hidden = self._at(rows[0].image).hidden(packed, self._features(rows))
@@ -107,7 +108,7 @@ class Examiner:
             for row, values in zip(rows, scores.tolist(), strict=True):
                 for place, item, options in zip(row.places, row.asked, values, strict=False):
                     found[place] = _finite(item.question, options[: len(self.candidates(item.question))])
-        return found
+        return in_order(found)
 
     def right(self, asked: Sequence[Asked]) -> list[bool]:
         """Whether the right option of each question is the likeliest."""
@@ -117,15 +118,15 @@ class Examiner:
     @torch.inference_mode()
     def answers(self, asked: Sequence[Asked]) -> list[str]:
         """Greedy answers, in the order asked, of at most a few tokens more than the longest right answer."""
-        found = [""] * len(asked)
+        found: dict[int, str] = {}
         trained = [self.mllm.prompter.trained(a.question.prompt, a.question.answer, image=False) for a in asked]
         longest = max((len(r.answers[0]) for r in trained), default=0) + SPARE_TOKENS
-        for rows in batches(asked, self.batch_images, self.frame):
+        for rows in own_turns(list(batches(asked, self.batch_images, self.frame))):
             texts = iter(self._generate(rows, longest))
             for row in rows:
                 for place in row.places:
                     found[place] = next(texts)
-        return found
+        return in_order(found)
 
     def _scored(self, item: Asked) -> Rendered:
         question = item.question

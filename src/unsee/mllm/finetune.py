@@ -14,7 +14,9 @@ from unsee.mllm.families import Frame, Mllm
 from unsee.mllm.packing import image_losses, pack_training, question_losses
 from unsee.mllm.prompts import Rendered
 from unsee.mllm.rows import ImageBank, alike
+from unsee.parallel import add_up, own_or_any, total
 from unsee.sections import FinetuneSettings
+from unsee.sharding import gather, shard
 from unsee.tracking import Tracker
 from unsee.training import Checkpoints, Curve, Optimisation, Training, clip
 
@@ -60,7 +62,7 @@ class Finetuning:
         return self.mllm.at(frame).prompter.trained(question.prompt, question.answer, image=image)
 
     def image_loss(self, rng: np.random.Generator) -> Tensor:
-        """Mean loss over a batch of portraits."""
+        """Mean loss over a batch of portraits: this process's part of it."""
         people = rng.choice(self.shown, self.settings.batch_images)
         paths = [str(rng.choice(sorted(self.rows.images[person]))) for person in people]
         rows: dict[int, list[Rendered]] = {}
@@ -74,15 +76,17 @@ class Finetuning:
         for group in alike(rows, lambda number: self.bank.frame(paths[number])):
             images = [paths[number] for number in group]
             pixels = augmented_as_one(self.bank, images, rng)
-            mean = self.loss([rows[number] for number in group], pixels, self.bank.frame(images[0]))
-            losses.append(mean * (len(group) / len(paths)))
+            part, count = own_or_any(range(len(group)))
+            mean = self.loss([rows[group[i]] for i in part], pixels[part], self.bank.frame(images[0]))
+            losses.append(mean * (count / len(paths)))
         return torch.stack(losses).sum()
 
     def text_loss(self, rng: np.random.Generator) -> Tensor:
-        """Mean loss over a batch of questions by name."""
+        """Mean loss over a batch of questions by name: this process's part of it."""
         people = rng.permutation(self.named)[:TEXT_PEOPLE]
         questions = [q for person in people for q in self._some(self.rows.by_name[person], TEXT_QUESTIONS, rng)]
-        return self.loss([[self.rendered(q, image=False) for q in questions]], None)
+        part, count = own_or_any(questions)
+        return self.loss([[self.rendered(q, image=False) for q in part]], None) * (count / len(questions))
 
     def loss(self, rows: Sequence[Sequence[Rendered]], pixels: Tensor | None, frame: Frame | None = None) -> Tensor:
         """Mean over answer tokens, then questions, then images, which are of one frame (None: the usual one)."""
@@ -111,6 +115,7 @@ def finetune(
         without_images_of: ids of people whose portraits are left out (their facts by name stay): the retrained model.
     """
     work = Finetuning(mllm, benchmark, TrainingRows.of(benchmark, without_images_of), settings)
+    shard(mllm, settings.sharding)
     parameters = dict(mllm.model.named_parameters())
 
     def step_of(phase: int, with_images: bool):  # type: ignore[no-untyped-def]
@@ -120,8 +125,9 @@ def finetune(
             if with_images:
                 losses = {"text_loss_with_faces": losses["text_loss"], "image_loss": work.image_loss(rng)}
             torch.stack(list(losses.values())).sum().backward()
+            add_up(p.grad for p in parameters.values())
             clip([p.grad for p in parameters.values() if p.grad is not None], GRADIENT_NORM)
-            return {name: float(loss.detach()) for name, loss in losses.items()}
+            return total({name: float(loss.detach()) for name, loss in losses.items()})
 
         return gradients
 
@@ -137,4 +143,5 @@ def finetune(
             tracker=tracker,
         )
         curve += training.run()
+    gather(mllm)
     return curve, checkpoints

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from unsee.benchmark.schema import Benchmark, Question
 from unsee.mllm.families import Frame, Mllm, only_tunable
 from unsee.mllm.rows import FrameOf, ImageBank, Rows, See, mean_loss, rendered, seeing, usual
+from unsee.parallel import add_up, own_chunks, rank, total
 from unsee.sections import LoraSettings
+from unsee.sharding import gather, shard
 from unsee.tracking import Tracker
 from unsee.training import Checkpoints, Curve, Optimisation, Training, clip
 
@@ -74,14 +76,17 @@ class Lessons:
         return [self.keys[i] for i in order[index * size : (index + 1) * size]]
 
     def backward(self, step: int) -> float:
-        """Add the gradients of a step's loss, the mean over answer tokens, then questions; returns the loss, nats."""
-        batch, total = self.batch(step), 0.0
+        """Add the gradients of this process's part of a step's loss, the mean over answer tokens, then questions.
+
+        Returns that part, nats.
+        """
+        batch, summed = self.batch(step), 0.0
         for rows in (self.shown, self.named):
-            for keys in rows.chunks([key for key in batch if key in rows.rows], len(batch)):
-                loss = mean_loss(rows.forward(keys)) * len(keys) / len(batch)
+            for keys, count in own_chunks(rows, [key for key in batch if key in rows.rows], len(batch)):
+                loss = mean_loss(rows.forward(keys)) * count / len(batch)
                 loss.backward()
-                total += float(loss.detach())
-        return total
+                summed += float(loss.detach())
+        return summed
 
 
 def _rows(mllm: Mllm, questions: Mapping[str, Question], see: See | None = None, frame: FrameOf = usual) -> Rows:
@@ -107,15 +112,17 @@ def finetune(
     """
     lessons = Lessons(mllm, benchmark, settings, without_images_of)
     adapted = attach(mllm, settings)
+    only_tunable(mllm.model, additions(mllm))
+    shard(mllm, settings.sharding)
     parameters = additions(mllm)
-    only_tunable(mllm.model, parameters)
     adapted.train()  # dropout
 
     def gradients(step: int) -> dict[str, float]:
-        torch.manual_seed(settings.seed + step)
+        torch.manual_seed(settings.seed + step + (rank() << 32))  # each process drops units of its own
         loss = lessons.backward(step)
+        add_up(p.grad for p in parameters.values())
         clip([p.grad for p in parameters.values() if p.grad is not None], GRADIENT_NORM)
-        return {"loss": loss}
+        return total({"loss": loss})
 
     rule = Optimisation(
         settings.epochs * lessons.steps_per_epoch,
@@ -128,5 +135,6 @@ def finetune(
     checkpoints = Checkpoints.of(*checkpoint_key)
     curve = Training(parameters, gradients, rule, "learning", checkpoints=checkpoints, tracker=tracker).run()
     adapted.eval()
+    gather(mllm)
     adapted.merge_and_unload()
     return curve, [checkpoints]

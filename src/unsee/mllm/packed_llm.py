@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -125,12 +126,14 @@ def hidden_states(
         positions: rotary positions of the shared prefix [P], or [axes, P]; those of the blocks follow the largest.
         rotary: cosines and sines for each layer, from hidden states and the positions of whole rows.
         windows: how many tokens each layer sees, itself and those before it; None: all.
-        everywhere: run the last layer for all tokens, not only for those that are read.
+        everywhere: run the last layer for all tokens, not only for those that are read. A layer whose weights are
+            sharded is run as a whole, since they are there only then.
     """
     hidden = torch.cat([prefix, language_model.get_input_embeddings()(packed.tokens)], dim=1)
     turns = rotary(hidden, _row_positions(positions, packed))
     masks = [_mask(packed, window) for window in windows]
     last = language_model.layers[-1]
+    everywhere = everywhere or isinstance(last, FSDPModule)
     for layer, turn, mask in zip(language_model.layers, turns, masks, strict=True):
         if layer is last and not everywhere:
             break

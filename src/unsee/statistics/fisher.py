@@ -16,6 +16,7 @@ from torch.func import functional_call, grad, vmap
 
 from unsee.mllm.families import only_tunable
 from unsee.mllm.rows import Rows
+from unsee.parallel import add_up, own, total
 
 Fisher = dict[str, Tensor]
 """Parameter name -> float32 (float64 for a float64 model) of the parameter's shape."""
@@ -97,7 +98,7 @@ def diagonal_fisher(
     Args:
         layers: those whose own parameters are measured, by full name.
         losses: per batch a function that runs the forward and gives question losses [B, Q] and weights [B, Q] (1 for a
-            question, 0 for padding).
+            question, 0 for padding). Of several processes, each gives its own batches.
         unit: a sample is one image with its questions (mean loss over them), or one question.
     """
     samples = 0
@@ -116,21 +117,28 @@ def diagonal_fisher(
                 for column in range(questions.shape[1]):
                     torch.autograd.grad((questions * weights)[:, column].sum(), inputs, retain_graph=True)
                 samples += int(weights.sum())
-    return {name: total / samples for name, total in squares.sums.items()}
+    return _mean(squares.sums, samples)
 
 
 def fisher_of_rows(parameters: Mapping[str, nn.Parameter], rows: Rows, unit: Literal["image", "question"]) -> Fisher:
     """F of any tensors, a sample being a row or one of its questions: one backward each. Zero where no gradient
     arrives."""
-    total = {n: torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for n, p in parameters.items()}
+    sums = {n: torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for n, p in parameters.items()}
     inputs, samples = list(parameters.values()), 0
     only_tunable(rows.mllm.model, parameters)
-    for key in rows.keys:
+    for key in own(rows.keys):
         outputs = rows.forward([key])
         for loss in [outputs.mean(outputs.losses)] if unit == "image" else outputs.losses[0]:
             gradients = torch.autograd.grad(loss, inputs, allow_unused=True, retain_graph=unit == "question")
-            for summed, gradient in zip(total.values(), gradients, strict=True):
+            for summed, gradient in zip(sums.values(), gradients, strict=True):
                 if gradient is not None:
                     summed += gradient.to(summed.dtype).square()
             samples += 1
-    return {name: summed / samples for name, summed in total.items()}
+    return _mean(sums, samples)
+
+
+def _mean(sums: Fisher, samples: int) -> Fisher:
+    """Over the samples of all processes, from sums over those of this one."""
+    add_up(sums.values())
+    samples = int(total({"samples": samples})["samples"])
+    return {name: summed / samples for name, summed in sums.items()}

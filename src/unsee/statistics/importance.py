@@ -7,6 +7,7 @@ from torch import Tensor
 
 from unsee.mllm.families import Mllm
 from unsee.mllm.rows import FrameOf, Pixels, chunked, usual
+from unsee.parallel import add_up, own
 from unsee.progress import progress
 
 Importance = dict[int, Tensor]
@@ -37,12 +38,13 @@ def mean_absolute_activation(
 
     hooks = [mlp.outgoing.register_forward_pre_hook(add(mlp.layer)) for mlp in mlps]
     try:
-        for chunk in progress(chunked(images, batch, frame), "neuron importance"):
+        for chunk in progress(chunked(own(images), batch, frame), "neuron importance"):
             framed = mllm.at(frame(chunk[0]))
             framed.run_layers(framed.embed(pixels(chunk)), 0)
     finally:
         for hook in hooks:
             hook.remove()
+    add_up(summed.values())
     return {layer: total / len(images) for layer, total in summed.items()}
 
 

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unsee.benchmark.schema import ForgetRequest, load
+from unsee.launching import in_processes
 from unsee.sections import AnyFinetuning
 from unsee.steps.build_vanilla import build
 from unsee.tracking import Tracker
 
 
+@in_processes
 def run(
     settings: AnyFinetuning, benchmark: Path, forget: Sequence[str], out: Path, tracker: Tracker
 ) -> dict[str, float]:

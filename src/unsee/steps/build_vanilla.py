@@ -7,9 +7,11 @@ from huggingface_hub import snapshot_download
 
 from unsee.benchmark import schema
 from unsee.errors import UserError
+from unsee.launching import in_processes
 from unsee.mllm import checkpoint, lora
 from unsee.mllm.families import set_compute
 from unsee.mllm.finetune import finetune
+from unsee.parallel import main_goes_on
 from unsee.sections import AnyFinetuning, LoraSettings
 from unsee.settings import EMBEDDED, SHIPPED_BASE
 from unsee.storage import artifact
@@ -20,6 +22,7 @@ FILES = ["*.json", "*.jinja", "*.model", "*.safetensors", "*.txt"]
 """What is fetched of a base: nothing that is run."""
 
 
+@in_processes
 def run(settings: AnyFinetuning, benchmark: Path, out: Path, tracker: Tracker) -> dict[str, float]:
     """Write the vanilla model to `out`. Returns its last training losses."""
     return build(settings, benchmark, (), out, tracker)
@@ -46,6 +49,7 @@ def build(
             curve, checkpoints = lora.finetune(mllm, data, settings, key, tracker, without_images_of)
         else:
             curve, checkpoints = finetune(mllm, data, settings, key, tracker, without_images_of)
+        main_goes_on()
         checkpoint.save_full(mllm, out)
         write_json(out / "history.json", curve)
     for saved in checkpoints:

@@ -12,8 +12,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from unsee.benchmark.schema import ForgetRequest, load
+from unsee.launching import in_processes
 from unsee.mllm.families import Mllm, only_tunable
 from unsee.mllm.rows import ImageBank, Portraits
+from unsee.parallel import main_goes_on, own
 from unsee.progress import progress
 from unsee.sections import StatisticsSettings
 from unsee.statistics.fisher import diagonal_fisher
@@ -26,6 +28,7 @@ from unsee.tracking import Tracker
 ZERO_SETS = ("forget_qa", "retain_qa")
 
 
+@in_processes
 def run(
     settings: StatisticsSettings, benchmark: Path, forget: Sequence[str], model: Path, out: Path, tracker: Tracker
 ) -> dict[str, float]:
@@ -50,8 +53,9 @@ def run(
             name: mean_absolute_activation(mllm, bank.pixels, portraits.keys, batch, bank.frame)
             for name, portraits in sets.items()
         }
-        save_file(flatten(importance), out / "importance.safetensors")
         fisher = {name: fisher_of_portraits(mllm, portraits, settings, name) for name, portraits in sets.items()}
+        main_goes_on()
+        save_file(flatten(importance), out / "importance.safetensors")
         save_file(
             {f"{s}/{n}": t for s, by_name in fisher.items() for n, t in by_name.items()}, out / "fisher.safetensors"
         )
@@ -72,7 +76,8 @@ def fisher_of_portraits(mllm: Mllm, portraits: Portraits, settings: StatisticsSe
     only_tunable(mllm.model, mllm.visual_parameters(None))
 
     def losses() -> Iterator[Callable[[], tuple[Tensor, Tensor]]]:
-        for keys in progress(portraits.chunks(portraits.keys, settings.batch_images), f"Fisher information, {name}"):
+        chunks = portraits.chunks(own(portraits.keys), settings.batch_images)
+        for keys in progress(chunks, f"Fisher information, {name}"):
             yield partial(_forward, portraits, keys)
 
     return diagonal_fisher(visual_layers(mllm), losses(), settings.fisher_unit)

@@ -11,7 +11,9 @@ from unsee.benchmark.schema import ForgetRequest, load
 from unsee.evaluation.asking import Examiner
 from unsee.evaluation.examination import examination, examine
 from unsee.evaluation.metrics import PREDICTION_SCHEMA, compute_metrics
+from unsee.launching import in_processes
 from unsee.mllm.rows import ImageBank
+from unsee.parallel import main_goes_on
 from unsee.sections import EvaluationSettings
 from unsee.steps.models import open_model
 from unsee.storage import artifact
@@ -19,6 +21,7 @@ from unsee.storage.artifact import write_json
 from unsee.tracking import Tracker
 
 
+@in_processes
 def run(
     settings: EvaluationSettings,
     benchmark: Path,
@@ -48,6 +51,7 @@ def run(
     facts = {"model": name, "model_digest": digest, "settings": settings.model_dump(), "subject": subject}
     with artifact.create(out, "evaluation", facts):
         predictions = examine(examiner, examination(data, request), request, generate=settings.generate)
+        main_goes_on()
         metrics = compute_metrics(predictions, settings.bootstrap, settings.seed)
         table = pa.Table.from_pylist([asdict(p) for p in predictions], schema=PREDICTION_SCHEMA)
         pq.write_table(table, out / "predictions.parquet")

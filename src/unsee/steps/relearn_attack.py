@@ -6,7 +6,9 @@ from typing import Any
 
 from unsee.attacks.relearning import RelearningAttack, draw_budget, no_result
 from unsee.benchmark.schema import Benchmark, ForgetRequest, load
+from unsee.launching import in_processes
 from unsee.mllm.families import Mllm
+from unsee.parallel import main_goes_on
 from unsee.sections import RelearnSettings
 from unsee.steps.models import open_model
 from unsee.storage import artifact
@@ -15,6 +17,7 @@ from unsee.tracking import Tracker
 from unsee.training import Checkpoints
 
 
+@in_processes
 def run(
     settings: RelearnSettings,
     benchmark: Path,
@@ -40,6 +43,7 @@ def run(
         found: dict[str, Any] = {}
         if settings.percents:
             found = _attack(settings, data, request, open_model(model, base, settings.threads), checkpoints)
+        main_goes_on()
         write_json(out / "relearning.json", found)
     tracker.log_artifact(out / "relearning.json")
     tracker.log_params({"model": name, **settings.model_dump()})

@@ -9,9 +9,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from unsee.benchmark.schema import ForgetRequest, load
+from unsee.launching import in_processes
 from unsee.mllm import checkpoint
 from unsee.mllm.places import places
 from unsee.mllm.rows import ImageBank
+from unsee.parallel import main_goes_on
 from unsee.pruning import Pruned
 from unsee.sections import PruneSettings, UnlearnSettings
 from unsee.settings import require_layers
@@ -28,6 +30,7 @@ from unsee.unlearning.trainer import Unlearning
 QUESTION_SETS = ("forget_vqa", "retain_vqa")
 
 
+@in_processes
 def run(
     settings: UnlearnSettings,
     benchmark: Path,
@@ -75,6 +78,7 @@ def run(
     with artifact.create(out, "model", facts):
         unlearning = Unlearning.of(work, checkpoints, tracker)
         curve = unlearning.run()
+        main_goes_on()
         checkpoint.save_delta(
             mllm, model, out, method=settings.method, seed=settings.seed, config=settings.model_dump()
         )

@@ -91,10 +91,15 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise
 
 
+def step_started() -> float:
+    """When the step that is running began, by the machine's monotonic clock; outside a step, now."""
+    return _step_started.get(time.monotonic())
+
+
 @contextmanager
-def step_clock() -> Iterator[None]:
-    """Count the seconds of artifacts created inside the block from its start."""
-    token = _step_started.set(time.monotonic())
+def step_clock(since: float | None = None) -> Iterator[None]:
+    """Count the seconds of artifacts created inside the block from its start, or from `since`."""
+    token = _step_started.set(time.monotonic() if since is None else since)
     try:
         yield
     finally:
@@ -111,7 +116,7 @@ def create(path: Path, kind: str, facts: dict[str, Any]) -> Iterator[Path]:
     Raises:
         UserError: the directory is not empty and not ours.
     """
-    started = _step_started.get(time.monotonic())
+    started = step_started()
     clear(path, kind)
     path.mkdir(parents=True, exist_ok=True)
     (path / UNFINISHED).touch()

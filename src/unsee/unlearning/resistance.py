@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from unsee.mllm.rows import Rows, mean_loss
+from unsee.parallel import add_up, own_chunks
 
 
 @contextmanager
@@ -26,8 +27,9 @@ def relearned(model: nn.Module, rows: Rows, keys: Sequence[str], step: float, mi
     frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
     for parameter in frozen:
         parameter.requires_grad_(True)
-    for chunk in rows.chunks(keys, micro_batch):
-        (mean_loss(rows.forward(chunk)) * len(chunk) / len(keys)).backward()
+    for chunk, count in own_chunks(rows, keys, micro_batch):
+        (mean_loss(rows.forward(chunk)) * count / len(keys)).backward()
+    add_up(parameter.grad for parameter in model.parameters())
     for parameter in frozen:
         parameter.requires_grad_(False)
     before = _move(model, step)

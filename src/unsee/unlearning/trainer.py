@@ -8,7 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from statistics import median
@@ -18,10 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from unsee.memory import peak_resident
-from unsee.mllm.families import only_tunable
+from unsee.mllm.families import Mllm, only_tunable
 from unsee.mllm.rows import Images, Rows
+from unsee.parallel import add_up, own_chunks, share_like, total
 from unsee.pruning import Pruned
 from unsee.sections import UnlearnSettings
+from unsee.sharding import gather, shard
 from unsee.tracking import NoTracker, Tracker
 from unsee.training import Checkpoints, Curve, Optimisation, Training, clip
 from unsee.unlearning.method import Term, Work, find
@@ -38,14 +40,14 @@ class Unlearning:
     """Everything one unlearning run consists of.
 
     terms: what is minimised, for each version of the portraits, an epoch each in turn. portraits: how many an epoch
-    ascends on. parameters: the tunable tensors of `model` by full name; all others are frozen. finish: edits the
+    ascends on. parameters: the tunable tensors of the model by full name; all others are frozen. finish: edits the
     trained model. pruned: the neurons removed so far, by part of the model. told: what the method says about what it
     works with. mask: None lets the forgetting terms change every weight. frozen_entries: per tensor, entries that must
     stay as they are (pruned neurons), broadcastable bool.
     """
 
     settings: UnlearnSettings
-    model: nn.Module
+    mllm: Mllm
     terms: Sequence[Sequence[Term]]
     portraits: int
     parameters: Mapping[str, nn.Parameter]
@@ -67,7 +69,7 @@ class Unlearning:
         mask = method.mask()
         return cls(
             settings=work.settings,
-            model=work.mllm.model,
+            mllm=work.mllm,
             terms=terms,
             portraits=len(work.forget.keys),
             parameters=work.parameters,
@@ -111,12 +113,21 @@ class Unlearning:
     def _train(self) -> Curve:
         if self.mask is not None:
             require_live(self.mask, self.parameters)
-        only_tunable(self.model, self.parameters)
+        only_tunable(self.mllm.model, self.parameters)
+        shard(self.mllm, self.settings.sharding)
+        trained = replace(self, parameters={name: self.mllm.model.get_parameter(name) for name in self.parameters})
         rule = Optimisation(self.steps, self.settings.learning_rate, warmup=WARMUP, decay=self.settings.decay)
         training = Training(
-            self.parameters, self.gradients, rule, "unlearning", checkpoints=self.checkpoints, tracker=self.tracker
+            trained.parameters,
+            trained.gradients,
+            rule,
+            "unlearning",
+            checkpoints=self.checkpoints,
+            tracker=self.tracker,
         )
-        return training.run()
+        curve = training.run()
+        gather(self.mllm)
+        return curve
 
     def gradients(self, step: int) -> dict[str, float]:
         """Fill `.grad` for one step; returns the losses to record."""
@@ -142,7 +153,8 @@ class Unlearning:
         return versions
 
     def _side(self, step: int, *, forgets: bool) -> tuple[Gradients, dict[str, float]]:
-        """Gradients and losses of all terms of one side, by name; tensors that a side does not reach are left out."""
+        """Gradients and losses of all terms of one side, by name, summed over processes; tensors that a side does not
+        reach are left out."""
         losses: dict[str, float] = defaultdict(float)
         epoch = step // self.steps_per_epoch
         for (side, _), terms in self._forwards[epoch % len(self.terms)].items():
@@ -151,22 +163,23 @@ class Unlearning:
                 with self._attacked(terms[0].rows, keys, step) if forgets else nullcontext():
                     self._accumulate(terms, keys, losses)
         gradients = {name: p.grad for name, p in self.parameters.items() if p.grad is not None}
+        add_up(gradients.values())
         for parameter in self.parameters.values():
             parameter.grad = None
-        return gradients, dict(losses)
+        return gradients, total(losses)
 
     def _attacked(self, rows: Rows | Images, keys: Sequence[str], step: int) -> AbstractContextManager[None]:
         """The weights as a relearning attack on these rows leaves them, from the step on that `resist` says."""
         resist = self.settings.resist
         if resist is None or step < resist.after * self.steps or not isinstance(rows, Rows):
             return nullcontext()
-        return relearned(self.model, rows, keys, resist.step, self.settings.micro_batch_images)
+        return relearned(self.mllm.model, rows, keys, resist.step, self.settings.micro_batch_images)
 
     def _accumulate(self, terms: Sequence[Term], keys: Sequence[str], losses: dict[str, float]) -> None:
-        """Add a batch's gradients to `.grad`, a few rows at a time: losses are means over rows."""
-        size = self.settings.micro_batch_images
-        for chunk in terms[0].rows.chunks(keys, size):
-            share = len(chunk) / len(keys)
+        """Add the gradients of this process's part of a batch to `.grad`, a few rows at a time: losses are means over
+        rows."""
+        for chunk, count in own_chunks(terms[0].rows, keys, self.settings.micro_batch_images):
+            share = count / len(keys)
             outputs = terms[0].rows.forward(chunk)
             values = [term.loss(outputs) for term in terms]
             torch.stack([share * term.weight * v for term, v in zip(terms, values, strict=True)]).sum().backward()
@@ -177,7 +190,7 @@ class Unlearning:
         """Mask, hold frozen entries, clip (Eq. 5)."""
         for name, gradient in gradients.items():
             if masked and self.mask is not None:
-                gradient.mul_(self.mask.masks[name].unpack())
+                gradient.mul_(share_like(self.mask.masks[name].unpack(), gradient))
             if name in self.frozen_entries:
                 gradient.masked_fill_(self.frozen_entries[name], 0)
         if gradients:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from unsee.errors import UserError
+from unsee.parallel import world
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def only_tunable(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> No
 
 
 def set_compute(threads: int) -> None:
-    """Fix the thread count and flush denormals: equal inputs give equal bits only at an equal thread count."""
-    torch.set_num_threads(threads)
+    """Fix the thread count, which all processes of a step share, and flush denormals: equal inputs give equal bits only
+    at an equal thread count."""
+    torch.set_num_threads(max(1, threads // world()))
     torch.set_flush_denormal(True)

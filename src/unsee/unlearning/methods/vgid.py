@@ -14,7 +14,7 @@ from torch import Tensor
 
 from unsee.benchmark.schema import Question
 from unsee.evaluation.asking import Asked, Examiner
-from unsee.mllm.rows import Pixels, Portraits, instructed, seeing
+from unsee.mllm.rows import Pixels, Portraits, alike, instructed, seeing
 from unsee.sections import UnlearnSettings
 from unsee.unlearning.method import FEATURE_BATCH, Method, Term, Work
 from unsee.unlearning.references import kl_term
@@ -94,9 +94,15 @@ class Vgid(Method[Settings]):
         return {f"teacher_accuracy/{name}": Vgid(s, self.work)._accuracy(about) for name, s in teachers.items()}
 
     def _accuracy(self, questions: Sequence[Question]) -> float:
-        """With the first draw of the noise."""
+        """With the first draw of the noise, the same whichever process looks at which portrait."""
         asked = [
             Asked(instructed(question, self.settings.instruction), "vqa", question.image) for question in questions
         ]
-        pixels, frame = self._pixels(self.work, 0), self.work.bank.frame
+        noised, frame = self._pixels(self.work, 0), self.work.bank.frame
+        images = dict.fromkeys(question.image for question in questions if question.image)
+        shown = {image: noised([image])[0] for alike_images in alike(images, frame) for image in alike_images}
+
+        def pixels(wanted: Sequence[str]) -> Tensor:
+            return torch.stack([shown[image] for image in wanted])
+
         return fmean(Examiner(self.work.mllm, pixels, FEATURE_BATCH, frame=frame).right(asked))

@@ -1,0 +1,91 @@
+"""The real steps in two processes, on the inputs that one had: the same artifacts, the same told to the tracker."""
+
+import json
+import math
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from safetensors.torch import load_file
+from tiny_run import Recorder
+
+from unsee.launching import PROCESSES
+from unsee.steps import build_vanilla, collect_statistics, evaluate, relearn_attack, unlearn
+from unsee.storage import artifact
+
+pytestmark = pytest.mark.slow
+
+EVERYBODY: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def two(monkeypatch):
+    monkeypatch.setenv(PROCESSES, "2")
+
+
+@pytest.fixture
+def again(tiny_run, tmp_path):
+    """again(step, kind, run, *inputs): the step once more; its new directory, after its tracker has been compared."""
+
+    def again(step, kind, run, *inputs):
+        tracker, alone = Recorder(), tiny_run.trackers[step]
+        run(*inputs, tmp_path / "out", tracker)
+        assert tracker.params == alone.params
+        assert tracker.artifacts == alone.artifacts
+        assert [step for step, _ in tracker.metrics] == [step for step, _ in alone.metrics]
+        assert artifact.read(tmp_path / "out", kind).files.keys() == artifact.read(tiny_run[step], kind).files.keys()
+        return tmp_path / "out"
+
+    return again
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
+def assert_same_losses(found, expected):
+    for point, wanted in zip(read(found / "history.json"), read(expected / "history.json"), strict=True):
+        assert point.keys() == wanted.keys()
+        assert all(math.isclose(point[name], wanted[name], rel_tol=1e-5, abs_tol=1e-8) for name in wanted)
+
+
+def test_build_vanilla(tiny_run, again):
+    found = again("vanilla", "model", build_vanilla.run, tiny_run.settings.vanilla, tiny_run["benchmark"])
+    assert_same_losses(found, tiny_run["vanilla"])
+
+
+def test_collect_statistics(tiny_run, again):
+    inputs = tiny_run.settings.statistics, tiny_run["benchmark"], EVERYBODY, tiny_run["vanilla"]
+    found = again("statistics", "statistics", collect_statistics.run, *inputs)
+    for file in ("importance.safetensors", "fisher.safetensors"):
+        for name, expected in load_file(tiny_run["statistics"] / file).items():
+            difference = (load_file(found / file)[name] - expected).norm()
+            assert difference <= 1e-5 * expected.norm(), name
+
+
+def test_unlearn(tiny_run, again):
+    names = ("vanilla", "statistics", "pruning", "retrained")
+    inputs = tiny_run.settings.unlearn, tiny_run["benchmark"], EVERYBODY, *(tiny_run[name] for name in names)
+    found = again("unlearned", "model", unlearn.run, *inputs)
+    assert_same_losses(found, tiny_run["unlearned"])
+    assert read(found / "mask.json") == read(tiny_run["unlearned"] / "mask.json")
+    expected = load_file(tiny_run["unlearned"] / "delta.safetensors")
+    assert load_file(found / "delta.safetensors").keys() == expected.keys()
+
+
+def test_evaluate(tiny_run, again):
+    inputs = tiny_run["benchmark"], EVERYBODY, "unlearned", tiny_run["unlearned"], tiny_run["vanilla"]
+    found = again("evaluation-unlearned", "evaluation", evaluate.run, tiny_run.settings.evaluation, *inputs)
+    of_two, of_one = (
+        pq.read_table(path / "predictions.parquet").to_pylist() for path in (found, tiny_run["evaluation-unlearned"])
+    )
+    for row, wanted in zip(of_two, of_one, strict=True):
+        scores, wanted_scores = row.pop("scores"), wanted.pop("scores")
+        assert row == wanted
+        assert wanted_scores is None or np.allclose(scores, wanted_scores, rtol=1e-5)
+
+
+def test_relearn_attack(tiny_run, again):
+    inputs = tiny_run["benchmark"], EVERYBODY, "unlearned", tiny_run["unlearned"], tiny_run["vanilla"]
+    found = again("relearning-unlearned", "relearning", relearn_attack.run, tiny_run.settings.relearn, *inputs)
+    assert read(found / "relearning.json") == read(tiny_run["relearning-unlearned"] / "relearning.json")
