@@ -9,6 +9,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
+from unsee.environment import environment
 from unsee.sections import BenchmarkSettings
 from unsee.tracking.mlflow import start_parent
 from unsee_components.prepare_benchmark.component import prepare_benchmark
@@ -120,7 +121,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = step_names(spec)
     for run in ("first", "second"):
         transcript = Transcript(names, io.StringIO(), io.StringIO(), lambda step: None, len(names), lambda task: True)
-        with everything_into(transcript), local._environment(NOTES=str(root / f"{run}.txt")):
+        with everything_into(transcript), environment({"NOTES": str(root / f"{run}.txt")}):
             arguments = {"methods": METHODS, "seeds": [0, 1]}
             runner = Processes().of_kfp(root, [], [])
             local._execute(spec, arguments, root / run / "artifacts", place, transcript, runner)
