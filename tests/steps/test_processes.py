@@ -1,7 +1,12 @@
 """The real steps in two processes, on the inputs that one had: the same artifacts, the same told to the tracker."""
 
+import inspect
 import json
 import math
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,10 +17,14 @@ from tiny_run import Recorder
 from unsee.launching import PROCESSES
 from unsee.steps import build_vanilla, collect_statistics, evaluate, relearn_attack, unlearn
 from unsee.storage import artifact
+from unsee.storage.store import FileStore
+from unsee.tracking import NoTracker
+from unsee.training import CHECKPOINTS
 
 pytestmark = pytest.mark.slow
 
 EVERYBODY: list[str] = []
+ONE_STEP = str(Path(__file__).parents[1] / "slow" / "one_step.py")
 
 
 @pytest.fixture(autouse=True)
@@ -63,9 +72,13 @@ def test_collect_statistics(tiny_run, again):
             assert difference <= 1e-5 * expected.norm(), name
 
 
-def test_unlearn(tiny_run, again):
+def unlearn_inputs(run):
     names = ("vanilla", "statistics", "pruning", "retrained")
-    inputs = tiny_run.settings.unlearn, tiny_run["benchmark"], EVERYBODY, *(tiny_run[name] for name in names)
+    return run.settings.unlearn, run["benchmark"], EVERYBODY, *(run[name] for name in names)
+
+
+def test_unlearn(tiny_run, again):
+    inputs = unlearn_inputs(tiny_run)
     found = again("unlearned", "model", unlearn.run, *inputs)
     assert_same_losses(found, tiny_run["unlearned"])
     assert read(found / "mask.json") == read(tiny_run["unlearned"] / "mask.json")
@@ -89,3 +102,28 @@ def test_relearn_attack(tiny_run, again):
     inputs = tiny_run["benchmark"], EVERYBODY, "unlearned", tiny_run["unlearned"], tiny_run["vanilla"]
     found = again("relearning-unlearned", "relearning", relearn_attack.run, tiny_run.settings.relearn, *inputs)
     assert read(found / "relearning.json") == read(tiny_run["relearning-unlearned"] / "relearning.json")
+
+
+def killed_once_saved(inputs, out, store):
+    """The step in a process of its own, which is killed as soon as there is a checkpoint."""
+    names = inspect.signature(unlearn.run).parameters
+    given = dict(zip(names, (*inputs, out), strict=False))
+    given["settings"] = given["settings"].model_dump(mode="json")
+    process = subprocess.Popen([sys.executable, ONE_STEP, "unlearn", json.dumps(given, default=str)])
+    while process.poll() is None and not store.sizes():
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+
+
+def test_a_step_that_was_killed_goes_on_to_the_bytes_it_writes_undisturbed(tiny_run, tmp_path, monkeypatch):
+    inputs, store = unlearn_inputs(tiny_run), FileStore(tmp_path / "checkpoints")
+    unlearn.run(*inputs, tmp_path / "undisturbed", NoTracker())
+    monkeypatch.setenv(CHECKPOINTS, store.uri)
+    monkeypatch.setenv("UNSEE_CHECKPOINT_SECONDS", "0")
+    killed_once_saved(inputs, tmp_path / "out", store)
+    assert store.sizes()
+    unlearn.run(*inputs, tmp_path / "out", NoTracker())
+    found, expected = (artifact.read(tmp_path / name, "model").files for name in ("out", "undisturbed"))
+    assert found == expected
+    assert not store.sizes()
