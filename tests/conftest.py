@@ -16,8 +16,9 @@ from unlearning_work import copy_of, few_questions, pruned_neurons, random_fishe
 from unsee.bench.float64 import to_float64
 from unsee.benchmark import embedded as embedded_benchmark
 from unsee.benchmark.schema import Benchmark, ForgetRequest
+from unsee.compute import Compute
 from unsee.mllm.base_model import MAKE
-from unsee.mllm.families import Llava, Mllm, set_compute
+from unsee.mllm.families import Llava, Mllm
 from unsee.mllm.rows import ImageBank
 from unsee.requests import inbox
 from unsee.requests.inbox import DeletionRequest
@@ -31,7 +32,7 @@ from unsee.unlearning.trainer import Unlearning
 
 @pytest.fixture(scope="session", autouse=True)
 def _compute() -> None:
-    set_compute(threads=2)
+    Compute(threads=2).start()
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,25 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+Bits = Literal[8, 4]
+
+
+class ComputeSettings(Section):
+    """How a step computes (`unsee.compute`). Without more said: on the CPU, in float32.
+
+    device, precision: auto goes by what the hardware has: CUDA, and bfloat16 where it is fast. precision: of frozen
+    weights, and of forward and backward; weights that are trained stay float32. checkpointing: activations inside
+    layers are computed a second time rather than kept. frozen_bits: of the LLM's weights where it is frozen, by
+    bitsandbytes; null leaves them as they are.
+    """
+
+    threads: PositiveInt
+    device: Literal["auto", "cpu", "cuda"] = "cpu"
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+    checkpointing: bool = False
+    frozen_bits: Bits | None = None
+
+
 class BenchmarkSettings(Section):
     """What the embedded generator draws. shape: what is asked, facts or captions and names."""
 
@@ -71,7 +90,7 @@ class BaseSettings(Section):
     base: str
     learning_rate: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
-    threads: PositiveInt
+    compute: ComputeSettings
     seed: Seed
 
 
@@ -134,7 +153,7 @@ class StatisticsSettings(Section):
 
     fisher_unit: Literal["image", "question"]
     batch_images: PositiveInt
-    threads: PositiveInt
+    compute: ComputeSettings
 
 
 class ThresholdSettings(Section):
@@ -195,7 +214,7 @@ class UnlearnSettings(Section):
     resist: ResistSettings | None = None
     mask_on: Literal["forget_gradient", "update"]
     clip: float = Field(gt=0)
-    threads: PositiveInt
+    compute: ComputeSettings
     seed: Seed
 
 
@@ -206,7 +225,7 @@ class EvaluationSettings(Section):
     generate: bool
     batch_images: PositiveInt
     bootstrap: PositiveInt
-    threads: PositiveInt
+    compute: ComputeSettings
     seed: Seed
 
 
@@ -223,5 +242,5 @@ class RelearnSettings(Section):
     learning_rate: float = Field(gt=0)
     choice: Literal["options", "letter"]
     evaluation_batch_images: PositiveInt
-    threads: PositiveInt
+    compute: ComputeSettings
     seed: Seed

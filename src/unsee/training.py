@@ -185,6 +185,7 @@ class Training:
                 parameter.copy_(tensors[f"parameter/{name}"])
                 keys = ("step", "exp_avg", "exp_avg_sq")
                 kept = {key: tensors[f"{key}/{name}"].clone() for key in keys if f"{key}/{name}" in tensors}
+                kept = {key: value if key == "step" else value.to(parameter.device) for key, value in kept.items()}
                 if kept:
                     optimizer.state[parameter] = kept
         return state["curve"]

@@ -6,9 +6,9 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 
 from unsee.benchmark import schema
+from unsee.compute import Compute
 from unsee.errors import UserError
 from unsee.mllm import checkpoint, lora
-from unsee.mllm.families import set_compute
 from unsee.mllm.finetune import finetune
 from unsee.sections import AnyFinetuning, LoraSettings
 from unsee.settings import EMBEDDED, SHIPPED_BASE
@@ -35,11 +35,12 @@ def build(
     """
     data = schema.load(benchmark)
     base = _base_directory(settings.base)
-    set_compute(settings.threads)
-    mllm = checkpoint.load_full(base)
+    compute = Compute.of(settings.compute)
+    compute.start()
+    mllm = checkpoint.load_full(base, compute)
     digest = artifact.read(benchmark, "benchmark", verify=False).digest
     key = ("finetune", settings.model_dump(), digest, sorted(without_images_of), checkpoint.weights_digest(base))
-    facts = {"base": settings.base, "settings": settings.model_dump(), "benchmark": digest}
+    facts = {"base": settings.base, "settings": settings.model_dump(), "benchmark": digest, "compute": compute.facts}
     tracker.log_params({**settings.model_dump(), "people_without_images": len(without_images_of)})
     with artifact.create(out, "model", facts):
         if isinstance(settings, LoraSettings):

@@ -171,7 +171,7 @@ class Work:
             return [work.forget for work in self.versions]
         if self.retrained is None:
             raise UserError("unlearn.reference = retrained, but there is no retrained model; use vanilla")
-        retrained = checkpoint.load_full(self.retrained)
+        retrained = checkpoint.load_full(self.retrained, self.mllm.compute)
 
         def seen(pixels: Pixels) -> Rows:
             see = seeing(retrained, pixels, self.bank.frame)

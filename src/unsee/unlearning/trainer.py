@@ -177,7 +177,7 @@ class Unlearning:
         """Mask, hold frozen entries, clip (Eq. 5)."""
         for name, gradient in gradients.items():
             if masked and self.mask is not None:
-                gradient.mul_(self.mask.masks[name].unpack())
+                gradient.mul_(self.mask.masks[name].unpack().to(gradient.device))
             if name in self.frozen_entries:
                 gradient.masked_fill_(self.frozen_entries[name], 0)
         if gradients:

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor
 
+from unsee.mllm.families import finer
 from unsee.mllm.rows import Images, Outputs, Portraits, Seen, mean_loss
 from unsee.pruning import Pruned, choose_neurons, pruned_entries, zero_neurons
 from unsee.sections import Scope, ThresholdSettings, UnlearnSettings
@@ -64,7 +65,8 @@ class VisualKnowledgeDistillation(Method[Settings]):
         teacher = reference_features(images)
 
         def distance(seen: Seen) -> Tensor:
-            return distillation_loss(seen.features, torch.stack([teacher[key] for key in seen.keys]))
+            wanted = torch.stack([teacher[key] for key in seen.keys]).to(seen.features.device)
+            return distillation_loss(seen.features, wanted)
 
         return Term("vkd", images, distance, self.settings.beta)
 
@@ -124,5 +126,6 @@ class VisualKnowledgeDistillation(Method[Settings]):
 
 def distillation_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """L_VKD (Eq. 4), scale-free: ||f - t||^2 / ||t||^2 per image, averaged over images. f, t: [B, N, D]."""
+    student, teacher = student.to(finer(student.dtype)), teacher.to(finer(student.dtype))
     difference = (student - teacher).square().flatten(1).sum(dim=1)
     return (difference / teacher.square().flatten(1).sum(dim=1)).mean()
