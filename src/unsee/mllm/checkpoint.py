@@ -13,7 +13,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import GENERATION_CONFIG_NAME
 from transformers.utils import logging as transformers_logging
 
@@ -55,6 +63,19 @@ def load_full(directory: Path, compute: Compute = PLAIN) -> Mllm:
     Raises:
         UserError: no config, an unknown architecture, or damaged weights.
     """
+    config, tokenizer, image_processor = parts(directory)
+    family = FAMILIES[config.model_type]
+    with _told(f"{directory}: the weights"):
+        model = _model(family.model_class, config, directory, compute)
+    return family(model.eval(), tokenizer, image_processor, compute)
+
+
+def parts(directory: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase, BaseImageProcessor]:
+    """Configuration, tokenizer and image processor of a model folder, whose weights need not be there.
+
+    Raises:
+        UserError: no config, or an unknown architecture.
+    """
     if not (directory / "config.json").exists():
         raise UserError(f"{directory} holds no config.json; give a Hugging Face model folder")
     with _told(f"{directory}: config.json"):
@@ -66,14 +87,12 @@ def load_full(directory: Path, compute: Compute = PLAIN) -> Mllm:
             f"does, or use one of {', '.join(FAMILIES)}"
         )
     family = FAMILIES[config.model_type]
-    with _told(f"{directory}: the weights"):
-        model = _model(family.model_class, config, directory, compute)
     with _told(f"{directory}: tokenizer or image processor"):
         tokenizer = AutoTokenizer.from_pretrained(directory)
         image_processor = family.image_processor_class.from_pretrained(directory)
     if tokenizer.chat_template is None:
         tokenizer.chat_template = _chat_template(directory, family)
-    return family(model.eval(), tokenizer, image_processor, compute)
+    return config, tokenizer, image_processor
 
 
 def _model(

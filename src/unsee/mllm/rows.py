@@ -242,6 +242,11 @@ def rendered(mllm: Mllm, question: Question) -> Rendered:
     return mllm.prompter.trained(question.prompt, question.answer, image=question.image is not None)
 
 
+def frozen_batch(mllm: Mllm) -> int:
+    """How many images go through frozen layers at once: 64, fewer where they have many tokens."""
+    return max(1, min(64, 2**14 // mllm.image_tokens))
+
+
 def in_main_memory(activations: Tensor) -> Tensor:
     """A copy that takes no place on the model's device."""
     return activations.detach().to("cpu", copy=True)

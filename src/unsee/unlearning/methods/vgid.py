@@ -14,9 +14,9 @@ from torch import Tensor
 
 from unsee.benchmark.schema import Question
 from unsee.evaluation.asking import Asked, Examiner
-from unsee.mllm.rows import Pixels, Portraits, instructed, seeing
+from unsee.mllm.rows import Pixels, Portraits, frozen_batch, instructed, seeing
 from unsee.sections import UnlearnSettings
-from unsee.unlearning.method import FEATURE_BATCH, Method, Term, Work
+from unsee.unlearning.method import Method, Term, Work
 from unsee.unlearning.references import kl_term
 
 
@@ -99,4 +99,4 @@ class Vgid(Method[Settings]):
             Asked(instructed(question, self.settings.instruction), "vqa", question.image) for question in questions
         ]
         pixels, frame = self._pixels(self.work, 0), self.work.bank.frame
-        return fmean(Examiner(self.work.mllm, pixels, FEATURE_BATCH, frame=frame).right(asked))
+        return fmean(Examiner(self.work.mllm, pixels, frozen_batch(self.work.mllm), frame=frame).right(asked))

@@ -11,11 +11,11 @@ from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor
 
 from unsee.mllm.families import finer
-from unsee.mllm.rows import Images, Outputs, Portraits, Seen, mean_loss
+from unsee.mllm.rows import Images, Outputs, Portraits, Seen, frozen_batch, mean_loss
 from unsee.pruning import Pruned, choose_neurons, pruned_entries, zero_neurons
 from unsee.sections import Scope, ThresholdSettings, UnlearnSettings
 from unsee.statistics.importance import mean_absolute_activation, unlearning_importance
-from unsee.unlearning.method import FEATURE_BATCH, Method, Term, Work, answer_terms
+from unsee.unlearning.method import Method, Term, Work, answer_terms
 from unsee.unlearning.references import reference_features
 from unsee.unlearning.saliency import SaliencyMask
 
@@ -62,7 +62,7 @@ class VisualKnowledgeDistillation(Method[Settings]):
     def _distillation(self, work: Work) -> Term:
         """beta * L_VKD (Eq. 4)."""
         images = self._looked_at(work)
-        teacher = reference_features(images)
+        teacher = reference_features(images, frozen_batch(work.mllm))
 
         def distance(seen: Seen) -> Tensor:
             wanted = torch.stack([teacher[key] for key in seen.keys]).to(seen.features.device)
@@ -117,7 +117,7 @@ class VisualKnowledgeDistillation(Method[Settings]):
         """Eq. 6-8 on the fine-tuned model."""
         found = [
             mean_absolute_activation(
-                self.work.mllm, self.work.bank.pixels, rows.keys, FEATURE_BATCH, self.work.bank.frame
+                self.work.mllm, self.work.bank.pixels, rows.keys, frozen_batch(self.work.mllm), self.work.bank.frame
             )
             for rows in (self.work.forget, self.work.retain)
         ]
