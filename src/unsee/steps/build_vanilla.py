@@ -1,6 +1,6 @@
 """Fine-tune the base on everyone: the vanilla model, from which unlearning starts."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -54,14 +54,19 @@ def build(
     return {name: value for name, value in curve[-1].items() if name != "step"}
 
 
-def _base_directory(base: str) -> Path:
+def configuration_of(base: str) -> Path:
+    """Where everything of the base but its weights lies, fetched if need be."""
+    return _base_directory(base, [pattern for pattern in FILES if pattern != "*.safetensors"])
+
+
+def _base_directory(base: str, files: Sequence[str] = FILES) -> Path:
     """Where the base lies; one on the hub is fetched first, unless it is in the hub's cache."""
     if base == EMBEDDED:
         return SHIPPED_BASE
     if Path(base).is_dir():
         return Path(base)
     try:
-        return Path(snapshot_download(base, allow_patterns=FILES))
+        return Path(snapshot_download(base, allow_patterns=list(files)))
     except (OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(
