@@ -76,7 +76,7 @@ def plan(
 class _Planner:
     def __init__(self, settings: Settings, benchmark: Benchmark, request: ForgetRequest, base: str):
         self.settings, self.benchmark, self.request, self.base = settings, benchmark, request, base
-        self.model = ModelPlan(base, lambda: configuration_of(base))
+        self.model = ModelPlan.of(base, lambda: configuration_of(base))
         self.steps = Steps(settings, benchmark, request, self.model)
         self.interpreter = resident()
 

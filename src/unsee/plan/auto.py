@@ -40,7 +40,7 @@ class Asked:
             UserError: no such model, or one of no known family.
         """
         data = schema.load(self.benchmark, verify=False)
-        model = ModelPlan(self.model, lambda: configuration_of(self.model))
+        model = ModelPlan.of(self.model, lambda: configuration_of(self.model))
         mllm = model.make(PLAIN)
         layers, tiny = len(mllm.tower_layers), sum(p.numel() for p in mllm.model.parameters()) < TINY
         near = "qwen2-vl-7b" if model.config.model_type.startswith("qwen") else "llava-1.5-7b"

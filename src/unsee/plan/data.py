@@ -96,17 +96,16 @@ def _words(many: int, shift: int) -> str:
 
 
 def few(benchmark: Benchmark, request: ForgetRequest, images: Sequence[int]) -> tuple[Benchmark, ForgetRequest]:
-    """As many people to forget and to retain as have so many trained images, and all questions about them."""
-    by_person: dict[str, set[str]] = {}
+    """So many trained images of people to forget and to retain, and all else that is asked about these people."""
+    by_person: dict[str, dict[str, None]] = {}
     for question in benchmark.select(role="train", modality="vqa"):
-        by_person.setdefault(question.entity_id, set()).add(str(question.image))
-    chosen: list[tuple[str, ...]] = []
+        by_person.setdefault(question.entity_id, {})[str(question.image)] = None
+    chosen, shown = [], set[str]()
     for people, wanted in zip((request.forget, request.retain), images, strict=True):
-        taken: list[str] = []
-        for person in people:
-            if sum(len(by_person.get(p, ())) for p in taken) < wanted:
-                taken.append(person)
-        chosen.append(tuple(taken))
+        own = [(person, image) for person in people for image in by_person.get(person, ())][:wanted]
+        shown |= {image for _, image in own}
+        chosen.append(tuple(dict.fromkeys(person for person, _ in own)))
     kept = {*chosen[0], *chosen[1]}
-    questions = tuple(q for q in benchmark.questions if q.entity_id in kept)
+    asked = [q for q in benchmark.questions if q.entity_id in kept]
+    questions = tuple(q for q in asked if q.role == "eval" or q.image is None or q.image in shown)
     return replace(benchmark, questions=questions), ForgetRequest(chosen[0], chosen[1], ())

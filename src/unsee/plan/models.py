@@ -64,13 +64,15 @@ PUBLISHED: dict[str, Callable[[], Parts]] = {
 class ModelPlan:
     """Makes a model without weights again and again. fake: the mode that its tensors belong to."""
 
-    def __init__(self, name: str, directory: Callable[[], Path]):
-        """`name`: what settings call it; `directory`: fetches its configuration, if that is not known here."""
+    def __init__(self, parts: Parts):
         self.fake = FakeTensorMode(allow_non_fake_inputs=True)
-        self.config, self.tokenizer, self.image_processor = (
-            PUBLISHED[name]() if name in PUBLISHED else checkpoint.parts(directory())
-        )
+        self.config, self.tokenizer, self.image_processor = parts
         self.family = _without_pixels(FAMILIES[self.config.model_type], self.fake)
+
+    @classmethod
+    def of(cls, name: str, directory: Callable[[], Path]) -> "ModelPlan":
+        """`name`: what settings call it; `directory`: fetches its configuration, if that is not known here."""
+        return cls(PUBLISHED[name]() if name in PUBLISHED else checkpoint.parts(directory()))
 
     def make(self, compute: Compute) -> Mllm:
         """The model, as it computes."""

@@ -34,8 +34,8 @@ STEPS = 2
 
 @dataclass(frozen=True)
 class Measured:
-    """What one step came to. kept: bytes moved to main memory, of unlearning for each image. flops: of an image's share of the work of an
-    epoch. trained: names and sizes of the tensors that change."""
+    """What one step came to. kept: bytes moved to main memory, of unlearning for each image. flops: of an image's share
+    of an epoch's work. trained: how many numbers change."""
 
     peak: Peak
     kept: int

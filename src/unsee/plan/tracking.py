@@ -35,8 +35,8 @@ class Peak:
 class Tracker(MemTracker):
     """MemTracker for models whose modules run several times a step, which it cannot attribute memory to.
 
-    most_kept: bytes that were moved to main memory, and were there at one time. Where a number of a fake tensor is asked for, 1 is
-    given: a loss, a norm.
+    most_kept: bytes that were moved to main memory, and were there at one time. Where a number of a fake tensor is
+    asked for, 1 is given: a loss, a norm.
     """
 
     def __init__(self, model: nn.Module):
