@@ -16,8 +16,9 @@ from unlearning_work import copy_of, few_questions, pruned_neurons, random_fishe
 from unsee.bench.float64 import to_float64
 from unsee.benchmark import embedded as embedded_benchmark
 from unsee.benchmark.schema import Benchmark, ForgetRequest
+from unsee.compute import Compute
 from unsee.mllm.base_model import MAKE
-from unsee.mllm.families import Llava, Mllm, set_compute
+from unsee.mllm.families import Llava, Mllm
 from unsee.mllm.rows import ImageBank
 from unsee.requests import inbox
 from unsee.requests.inbox import DeletionRequest
@@ -31,7 +32,7 @@ from unsee.unlearning.trainer import Unlearning
 
 @pytest.fixture(scope="session", autouse=True)
 def _compute() -> None:
-    set_compute(threads=1)  # tests run side by side, and threads that wait for a busy core take ten times as long
+    Compute(threads=1).start()  # tests run side by side, and threads that wait for a busy core take ten times as long
 
 
 @pytest.fixture(scope="session")

@@ -16,12 +16,12 @@ from unsee.attacks.relearning import Budget, RelearningAttack
 from unsee.bench.float64 import to_float64
 from unsee.benchmark import schema
 from unsee.benchmark.schema import ForgetRequest
+from unsee.compute import Compute
 from unsee.evaluation.asking import Asked, Examiner
 from unsee.evaluation.examination import examination, examine
 from unsee.launching import in_processes
 from unsee.mllm import lora
 from unsee.mllm.base_model import MAKE
-from unsee.mllm.families import set_compute
 from unsee.mllm.finetune import finetune
 from unsee.mllm.rows import ImageBank, Portraits
 from unsee.parallel import main_goes_on
@@ -53,7 +53,7 @@ RELEARN = {
 @in_processes
 def done(works: Sequence[Chosen], directory: Path, scratch: Path, out: Path, tracker: Tracker) -> dict[Chosen, Any]:
     """What each of these works gives."""
-    set_compute(threads=2)
+    Compute(threads=2).start()
     found = {work: WORKS[work[0]](Doing(directory, scratch, sharding=work[1])) for work in works}
     main_goes_on()
     return found

@@ -6,30 +6,31 @@ import pytest
 import yaml
 
 from unsee.errors import UserError
-from unsee.sections import UnlearnSettings
+from unsee.sections import ComputeSettings, UnlearnSettings
 from unsee.settings import load_settings, method_entries
 from unsee.unlearning.method import find, names
 
 PUBLISHED = [f"{model}-{benchmark}" for model in ("llava-1.5-7b", "qwen2-vl-7b") for benchmark in ("mllmu", "clear")]
 
 
-def test_the_preset_gives_every_section_its_seed_and_threads():
+def test_the_preset_gives_every_section_its_seed_and_how_it_computes():
     settings = load_settings("embedded", seed=4)
     assert settings.preset == "embedded"
     assert settings.unlearn.method == "vkd"
     assert {settings.benchmark.seed, settings.vanilla.seed, settings.unlearn.seed, settings.relearn.seed} == {4}
-    assert {settings.vanilla.threads, settings.statistics.threads, settings.evaluation.threads} == {2}
+    computing = {settings.vanilla.compute, settings.statistics.compute, settings.evaluation.compute}
+    assert computing == {ComputeSettings(threads=2)}
 
 
 def test_assignments_win_over_the_file_and_the_file_over_the_preset(tmp_path):
     file = tmp_path / "config.yaml"
-    file.write_text("unlearn: {beta: 0.7, alpha: 2}\nthreads: 1\n")
+    file.write_text("unlearn: {beta: 0.7, alpha: 2}\ncompute: {threads: 1}\n")
     settings = load_settings("embedded", config=file, assignments=["unlearn.beta=0.9", "unlearn.seed=5"], seed=3)
     preset = load_settings("embedded", seed=3)
     assert (settings.unlearn.alpha, settings.unlearn.beta, settings.unlearn.seed) == (2, 0.9, 5)
-    assert settings.relearn.threads == 1
+    assert settings.relearn.compute.threads == 1
     assert settings.unlearn.clip == preset.unlearn.clip
-    assert settings.vanilla.model_copy(update={"threads": preset.vanilla.threads}) == preset.vanilla
+    assert settings.vanilla.model_copy(update={"compute": preset.vanilla.compute}) == preset.vanilla
 
 
 @pytest.mark.parametrize("text", ["1e-3", "1.0e-3", "0.001"])

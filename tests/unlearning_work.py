@@ -12,7 +12,7 @@ COMMON = {
     "layers": 2, "epochs": 1, "least_steps": 1, "versions": 1, "batch_forget_images": 2, "batch_retain_images": 2,
     "batch_people": 1, "micro_batch_images": 8, "learning_rate": 1e-3, "decay": 0.0,
     "mask_on": "forget_gradient", "clip": 0.5,
-    "threads": 1, "seed": 0,
+    "compute": {"threads": 1}, "seed": 0,
 }  # fmt: skip
 OWN = {"vkd": {"alpha": 1.25, "beta": 0.3, "mask": {"fraction": 0.5}, "bound": "none"}}
 

@@ -21,6 +21,9 @@ from unsee.cli_options import (
     Out,
     Preset,
     StackDirectory,
+    directory_of,
+    fitting,
+    ids,
     requested,
     servers,
     stack_in,
@@ -60,6 +63,9 @@ def run(
     config: Config = None,
     assignments: Assignments = None,
     method: Annotated[str, typer.Option(help="Unlearning method, or a name under the preset's methods.")] = "vkd",
+    model: Annotated[
+        str | None, typer.Option(help="With --preset auto: a model folder or hub id of a known family.")
+    ] = None,
     benchmark: GivenBenchmark = "",
     forget: Forget = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
@@ -69,6 +75,7 @@ def run(
     ] = "process",
 ) -> None:
     """Run the whole pipeline on this machine: vanilla, retrained, unlearned, evaluated, attacked, reported."""
+    preset, assignments = fitting(preset, model, config, assignments, method, benchmark, forget)
     jobs, request = requested(preset, config, assignments, benchmark, forget)
     from unsee_pipelines import local, runners
     from unsee_pipelines.summary import final_table
@@ -80,6 +87,25 @@ def run(
 
 for command in (compare, sweep, frontier, search, table1):
     app.command()(command)
+
+
+@app.command()
+def plan(
+    preset: Preset = "embedded",
+    config: Config = None,
+    assignments: Assignments = None,
+    method: Annotated[str, typer.Option(help="Unlearning method, or a name under the preset's methods.")] = "vkd",
+    benchmark: GivenBenchmark = "",
+    forget: Forget = None,
+    step: Annotated[list[str] | None, typer.Option(help="Only this step; may be repeated.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, in bytes.")] = False,
+) -> None:
+    """What every step of a run needs: memory, bytes and FLOPs, from the model's configuration."""
+    from unsee import plan
+
+    settings = load_settings(preset, config=config, assignments=assignments or (), method=method, benchmark=benchmark)
+    found = plan.plan(settings, directory_of(benchmark), ids(forget), step or ())
+    typer.echo(json.dumps(found.facts(), indent=2) if as_json else plan.table(found))
 
 
 @app.command()

@@ -22,7 +22,10 @@ Base = Annotated[Path | None, typer.Option(help="The model a delta was made from
 
 
 Preset = Annotated[
-    str, typer.Option(help="Settings to start from: embedded, or llava-1.5-7b or qwen2-vl-7b with -mllmu or -clear.")
+    str,
+    typer.Option(
+        help="Settings to start from: embedded, or llava-1.5-7b or qwen2-vl-7b with -mllmu or -clear; run: auto."
+    ),
 ]
 Config = Annotated[Path | None, typer.Option(help="YAML file of the preset's shape with settings to change.")]
 Assignments = Annotated[
@@ -54,7 +57,42 @@ def requested(
     require_pipelines()
     from unsee_pipelines import jobs
 
-    return jobs, jobs.Request(preset, config, tuple(assignments or ()), benchmark, _ids(forget))
+    return jobs, jobs.Request(preset, config, tuple(assignments or ()), benchmark, ids(forget))
+
+
+def fitting(
+    preset: str,
+    model: str | None,
+    config: Path | None,
+    assignments: list[str] | None,
+    method: str,
+    benchmark: str,
+    forget: str | None,
+) -> tuple[str, list[str]]:
+    """Preset and assignments, as they are or, of the preset auto, such as fit model and machine."""
+    if preset != "auto":
+        if model is not None:
+            raise UserError(f"--model {model} is for --preset auto; elsewhere write --set vanilla.base={model}")
+        return preset, assignments or []
+    directory = directory_of(benchmark)
+    if model is None or directory is None:
+        raise UserError("--preset auto needs --model FOLDER_OR_HUB_ID and --benchmark DIRECTORY")
+    from unsee.plan.auto import Asked
+
+    return Asked(model, directory, config, assignments or (), method, ids(forget)).fitting()
+
+
+def directory_of(benchmark: str) -> Path | None:
+    """The directory that --benchmark gives, if it gives one: a plan looks at pictures before anything is fetched.
+
+    Raises:
+        UserError: it is an address.
+    """
+    from unsee.benchmark.given import is_address
+
+    if is_address(benchmark):
+        raise UserError(f"--benchmark {benchmark} is an address, and a plan reads a directory; fetch it first")
+    return Path(benchmark) if benchmark else None
 
 
 def stack_in(directory: Path) -> "Stack":
@@ -88,7 +126,8 @@ def require_pipelines() -> None:
         raise UserError("Kubeflow Pipelines is not installed; run pip install 'unsee[pipelines]'")
 
 
-def _ids(forget: str | None) -> tuple[str, ...]:
+def ids(forget: str | None) -> tuple[str, ...]:
+    """Who is named; nobody where nothing is given."""
     if forget is None:
         return ()
     ids = tuple(stripped for part in forget.split(",") if (stripped := part.strip()))

@@ -25,7 +25,7 @@ def pruned_entries(mllm: Mllm, pruned: Pruned) -> dict[str, Tensor]:
     columns of the outgoing one. Bool tensors shaped to broadcast over the parameter."""
     names = {id(parameter): name for name, parameter in mllm.model.named_parameters()}
     mlps = (mlp for mlp in mllm.tower_mlps() if mlp.layer in pruned)
-    return {names[id(p)]: gone for mlp in mlps for p, gone in _entries(mlp, pruned[mlp.layer])}
+    return {names[id(p)]: gone.to(p.device) for mlp in mlps for p, gone in _entries(mlp, pruned[mlp.layer])}
 
 
 def _entries(mlp: Mlp, gone: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -46,5 +46,5 @@ def zero_neurons(mllm: Mllm, pruned: Pruned) -> None:
 @torch.no_grad()
 def zero(mlp: Mlp, gone: Tensor) -> None:
     """Prune one MLP in place; `gone`: bool [neurons]."""
-    for parameter, entries in _entries(mlp, gone):
+    for parameter, entries in _entries(mlp, gone.to(mlp.outgoing.weight.device)):
         parameter.masked_fill_(entries, 0)

@@ -31,6 +31,25 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+Bits = Literal[8, 4]
+
+
+class ComputeSettings(Section):
+    """How a step computes (`unsee.compute`). Without more said: on the CPU, in float32.
+
+    device, precision: auto goes by what the hardware has: CUDA, and bfloat16 where it is fast. precision: of frozen
+    weights, and of forward and backward; weights that are trained stay float32. checkpointing: activations inside
+    layers are computed a second time rather than kept. frozen_bits: of the LLM's weights where it is frozen, by
+    bitsandbytes; null leaves them as they are.
+    """
+
+    threads: PositiveInt
+    device: Literal["auto", "cpu", "cuda"] = "cpu"
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+    checkpointing: bool = False
+    frozen_bits: Bits | None = None
+
+
 class BenchmarkSettings(Section):
     """What the embedded generator draws. shape: what is asked, facts or captions and names."""
 
@@ -78,7 +97,7 @@ class BaseSettings(TrainingSettings):
     base: str
     learning_rate: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
-    threads: PositiveInt
+    compute: ComputeSettings
     seed: Seed
 
 
@@ -141,7 +160,7 @@ class StatisticsSettings(Section):
 
     fisher_unit: Literal["image", "question"]
     batch_images: PositiveInt
-    threads: PositiveInt
+    compute: ComputeSettings
 
 
 class ThresholdSettings(Section):
@@ -202,7 +221,7 @@ class UnlearnSettings(TrainingSettings):
     resist: ResistSettings | None = None
     mask_on: Literal["forget_gradient", "update"]
     clip: float = Field(gt=0)
-    threads: PositiveInt
+    compute: ComputeSettings
     seed: Seed
 
 
@@ -213,7 +232,7 @@ class EvaluationSettings(Section):
     generate: bool
     batch_images: PositiveInt
     bootstrap: PositiveInt
-    threads: PositiveInt
+    compute: ComputeSettings
     seed: Seed
 
 
@@ -230,5 +249,5 @@ class RelearnSettings(TrainingSettings):
     learning_rate: float = Field(gt=0)
     choice: Literal["options", "letter"]
     evaluation_batch_images: PositiveInt
-    threads: PositiveInt
+    compute: ComputeSettings
     seed: Seed

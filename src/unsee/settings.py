@@ -93,12 +93,13 @@ def load_settings(
         )
     for change in changes:
         _merge(values, change)
-    threads = values.pop("threads")
+    compute = values.pop("compute")
     sections = {name: section for name, section in values.items() if isinstance(section, dict)}
     for name in sections.keys() & {"benchmark", "vanilla", "unlearn", "evaluation", "relearn"}:
         sections[name].setdefault("seed", seed)
     for name in sections.keys() & {"vanilla", "statistics", "unlearn", "evaluation", "relearn"}:
-        sections[name].setdefault("threads", threads)
+        own = sections[name].get("compute", {})
+        sections[name]["compute"] = {**compute, **own} if isinstance(own, dict) and isinstance(compute, dict) else own
     for name, scored in {"choice": "choice", "evaluation_batch_images": "batch_images"}.items():
         if scored in sections.get("evaluation", {}):
             sections.get("relearn", {}).setdefault(name, sections["evaluation"][scored])

@@ -190,7 +190,8 @@ class Training:
             for name, parameter in self.parameters.items():
                 parameter.copy_(share_like(tensors[f"parameter/{name}"], parameter))
                 keys = [key for key in ("exp_avg", "exp_avg_sq") if f"{key}/{name}" in tensors]
-                kept = {key: share_like(tensors[f"{key}/{name}"], parameter).clone() for key in keys}
+                saved_here = {key: tensors[f"{key}/{name}"].to(parameter.device) for key in keys}
+                kept = {key: share_like(tensor, parameter).clone() for key, tensor in saved_here.items()}
                 if kept:
                     optimizer.state[parameter] = {"step": tensors[f"step/{name}"].clone(), **kept}
         return state["curve"]

@@ -27,7 +27,7 @@ percents, seeds = st.integers(1, 99), st.integers(0, 2**31)
 def relearn_settings(**changes):
     values = {
         "percents": (20,), "samplings": ("image",), "epochs": 1, "batch_images": 4, "learning_rate": 1e-3,
-        "choice": "options", "evaluation_batch_images": 3, "threads": 1, "seed": 0,
+        "choice": "options", "evaluation_batch_images": 3, "compute": {"threads": 1}, "seed": 0,
     }  # fmt: skip
     return RelearnSettings(**{**values, **changes})
 

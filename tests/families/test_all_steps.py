@@ -10,7 +10,7 @@ from unsee.mllm import checkpoint
 from unsee.settings import load_settings
 
 SETTINGS = """
-threads: 1
+compute: {threads: 1}
 vanilla: {text_steps: 1, steps: 1, batch_images: 4, questions_per_image: 2}
 statistics: {batch_images: 4}
 prune: {threshold: {fraction: 0.1}, layers: 1}

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from unsee import cli
 from unsee.errors import UserError
 from unsee.mllm import checkpoint, inspect
+from unsee.sections import ComputeSettings
 from unsee.steps.models import open_model
 from unsee.storage import artifact
 
@@ -87,7 +88,7 @@ CHANGES = {
 def test_a_delta_holds_what_changed_and_gives_the_model_back_bit_for_bit(mllm, family, base, delta):
     assert load_file(delta / checkpoint.DELTA).keys() == CHANGES[family]
     assert same_bits(checkpoint.load(delta, base).model.state_dict(), mllm.model.state_dict())
-    assert same_bits(open_model(delta, base, 1).model.state_dict(), mllm.model.state_dict())
+    assert same_bits(open_model(delta, base, ComputeSettings(threads=1)).model.state_dict(), mllm.model.state_dict())
 
 
 @OF_LLAVA
@@ -171,7 +172,7 @@ def test_any_damage_to_a_delta_artifact_is_told_in_one_sentence(base, delta, dam
     with pytest.raises(
         UserError, match=r"delta\.safetensors (was changed or damaged|is missing).*run the step again"
     ) as error:
-        open_model(delta, base, 1)
+        open_model(delta, base, ComputeSettings(threads=1))
     assert len(str(error.value).splitlines()) == 1
 
 

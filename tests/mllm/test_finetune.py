@@ -20,7 +20,7 @@ from unsee.training import CHECKPOINTS
 def settings_():
     return FinetuneSettings(
         base="embedded", text_steps=3, steps=4, batch_images=2, questions_per_image=2, learning_rate=1e-3,
-        weight_decay=0.05, threads=1, seed=0,
+        weight_decay=0.05, compute={"threads": 1}, seed=0,
     )  # fmt: skip
 
 

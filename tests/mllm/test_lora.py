@@ -30,7 +30,7 @@ def lessons_benchmark(small_benchmark):
 def settings(**changes):
     values = {
         "base": "", "rank": 4, "alpha": 8, "dropout": 0.1, "epochs": 1, "warmup_epochs": 0, "batch_questions": 6,
-        "by_name": True, "learning_rate": 1e-2, "weight_decay": 0.0, "threads": 1, "seed": 0,
+        "by_name": True, "learning_rate": 1e-2, "weight_decay": 0.0, "compute": {"threads": 1}, "seed": 0,
     }  # fmt: skip
     return LoraSettings(**{**values, **changes})
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 REDUCED = (
-    "threads=1",
+    "compute.threads=1",
     "benchmark.forget=2",
     "benchmark.retain=3",
     "benchmark.train_views=2",

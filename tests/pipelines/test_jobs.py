@@ -33,7 +33,9 @@ def test_any_setting_of_pruning_and_unlearning_may_be_swept() -> None:
         assert jobs.sweep_job(REQUEST, "vkd", parameter, [0]).arguments["methods"]
 
 
-@pytest.mark.parametrize("setting", ["vanilla.steps=3", "benchmark.forget=3", "evaluation.choice=letter", "threads=1"])
+@pytest.mark.parametrize(
+    "setting", ["vanilla.steps=3", "benchmark.forget=3", "evaluation.choice=letter", "compute.threads=1"]
+)
 def test_a_setting_that_reaches_other_models_too_is_no_method_s_own(setting: str) -> None:
     with pytest.raises(UserError, match=rf"ga {setting}: {setting.partition('=')[0]} is the same for all methods"):
         jobs.compare_job(REQUEST, ["vkd", f"ga {setting}"], [0])

@@ -7,7 +7,7 @@ from unsee.mllm import checkpoint
 from unsee.settings import load_settings
 
 TINY = """
-threads: 1
+compute: {threads: 1}
 vanilla: {text_steps: 2, steps: 2, batch_images: 4, questions_per_image: 2}
 statistics: {batch_images: 3}
 prune: {threshold: {fraction: 0.05}, layers: 2}

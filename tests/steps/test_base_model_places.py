@@ -10,7 +10,7 @@ from unsee.steps import build_vanilla
 from unsee.tracking import NoTracker
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
-REDUCED = ("threads=1", "vanilla.text_steps=1", "vanilla.steps=1", "vanilla.batch_images=1")
+REDUCED = ("compute.threads=1", "vanilla.text_steps=1", "vanilla.steps=1", "vanilla.batch_images=1")
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from unsee.tracking import NoTracker
 ROWS = {"mllmu": published_rows.mllmu, "clear": published_rows.clear}
 PRESETS = [(model, layout) for model in ("llava-1.5-7b", "qwen2-vl-7b") for layout in ROWS]
 REDUCED = (
-    "threads=1",
+    "compute.threads=1",
     "vanilla.epochs=2",
     "vanilla.batch_questions=20",
     "prune.layers=2",

@@ -343,7 +343,12 @@ def test_the_retrained_model_is_loaded_once_for_all_versions_and_gone_before_tra
     retrained, student, make_work, tmp_path, monkeypatch
 ):
     loaded, load = [], checkpoint.load_full
-    monkeypatch.setattr(checkpoint, "load_full", lambda path: (made := load(path), loaded.append(weakref.ref(made)))[0])
+
+    def watched(path, compute):
+        loaded.append(weakref.ref(made := load(path, compute)))
+        return made
+
+    monkeypatch.setattr(checkpoint, "load_full", watched)
     changes = {"reference": "retrained", "retrained": tmp_path / "retrained", "versions": 2}
     unlearning = together(make_work(student, "npo", questions=2, **ALL, **changes))
     assert len(unlearning.terms) == 2

@@ -25,9 +25,9 @@ from unsee.benchmark import embedded
 from unsee.comparison import paper
 from unsee.comparison.candidates import expand
 from unsee.comparison.summary import OURS
+from unsee.compute import Compute
 from unsee.errors import UserError
 from unsee.memory import peak_resident
-from unsee.mllm.families import set_compute
 from unsee.mllm.rows import Portraits, Rows
 from unsee.progress import say
 from unsee.pruning import choose_neurons
@@ -127,7 +127,7 @@ def settings_of(recipe: Recipe, method: str) -> Settings:
 def cost_of(recipe: Recipe, method: str, benchmark: Path) -> Cost:
     """What a method costs in this process; the workload's benchmark is at `benchmark`."""
     workload = recipe.with_settings(benchmark, settings_of(recipe, method))
-    set_compute(workload.settings.unlearn.threads)
+    Compute.of(workload.settings.unlearn.compute).start()
     loaded = peak_resident() / 1e6
     started = time.perf_counter()
     try:

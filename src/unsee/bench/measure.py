@@ -18,8 +18,8 @@ from unsee.bench.compare import relative_differences
 from unsee.bench.ours import Ours
 from unsee.bench.stock import Stock
 from unsee.bench.workloads import PRESET, RECIPES, Recipe
+from unsee.compute import Compute
 from unsee.evaluation.asking import Asked
-from unsee.mllm.families import set_compute
 from unsee.progress import say
 from unsee.settings import load_settings
 from unsee.storage.artifact import write_json
@@ -73,7 +73,7 @@ def measure(name: str, recipe: Recipe) -> Report:
 def time_all(name: str, recipe: Recipe, benchmark: Path) -> tuple[dict[str, Timing], float]:
     """Timings of all tasks, and the seconds of our preparation that fall on one epoch of a preset's run."""
     workload = recipe.build(benchmark)
-    set_compute(workload.settings.unlearn.threads)
+    Compute.of(workload.settings.unlearn.compute).start()
     ours, stock = Ours(workload), Stock(recipe.build(benchmark), recipe.batch_rows[0])
     answers = [_answer_only(asked) for asked in workload.asked]
     tasks: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {

@@ -9,8 +9,8 @@ from pathlib import Path
 from unsee.bench.ours import Ours
 from unsee.bench.stock import Stock
 from unsee.bench.workloads import RECIPES
+from unsee.compute import Compute
 from unsee.memory import peak_resident
-from unsee.mllm.families import set_compute
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def measure(name: str, batch_rows: int | None) -> Memory:
 def _epoch(name: str, batch_rows: int | None) -> Memory:
     with tempfile.TemporaryDirectory() as directory:
         workload = RECIPES[name].build(Path(directory) / "benchmark")
-        set_compute(workload.settings.unlearn.threads)
+        Compute.of(workload.settings.unlearn.compute).start()
         loaded = peak_resident()
         run = Ours(workload) if batch_rows is None else Stock(workload, batch_rows)
         run.epoch()

@@ -155,13 +155,14 @@ class Examiner:
         cache = DynamicCache(config=mllm.language_model.config)
         inputs = mllm.prefix_inputs(prefix, len(rows), self._features(rows))
         mllm.language_model(**inputs, past_key_values=cache, use_cache=True)
-        cache.batch_select_indices(torch.tensor([i for i, row in enumerate(rows) for _ in row.asked]))
+        rows_of = [i for i, row in enumerate(rows) for _ in row.asked]
+        cache.batch_select_indices(torch.tensor(rows_of, device=mllm.device))
         tails = [ids[shared:] for ids in flat]
         width = max(map(len, tails))
-        ids = torch.tensor([(self.mllm.pad,) * (width - len(tail)) + tail for tail in tails])
-        mask = torch.tensor([[1] * shared + [0] * (width - len(tail)) + [1] * len(tail) for tail in tails])
+        ids = torch.tensor([(mllm.pad,) * (width - len(tail)) + tail for tail in tails], device=mllm.device)
+        mask = ids.new_tensor([[1] * shared + [0] * (width - len(tail)) + [1] * len(tail) for tail in tails])
         shift = text_start(mllm.positions(prefix)) - shared
-        done, ends = torch.zeros(len(flat), dtype=torch.bool), torch.tensor(mllm.ends)
+        done, ends = ids.new_zeros(len(flat), dtype=torch.bool), ids.new_tensor(mllm.ends)
         written: list[Tensor] = []
         while len(written) < longest and not bool(done.all()):
             positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :] + shift
@@ -172,7 +173,7 @@ class Examiner:
             ids[done] = self.mllm.pad
             done |= torch.isin(ids[:, 0], ends)
             written.append(ids)
-            mask = torch.cat([mask, torch.ones(len(flat), 1, dtype=mask.dtype)], dim=1)
+            mask = torch.cat([mask, mask.new_ones(len(flat), 1)], dim=1)
         texts = self.mllm.tokenizer.batch_decode(torch.cat(written, dim=1), skip_special_tokens=True)
         return [text.strip() for text in texts]
 
@@ -180,10 +181,10 @@ class Examiner:
         """What transformers' own generation writes after one prompt."""
         mllm, prompt = self._at(image), torch.tensor([ids])
         inputs = mllm.model_inputs(prompt, self.pixels([image]) if image else None)
+        inputs = {name: value.to(mllm.device) for name, value in inputs.items()}
         end = {"eos_token_id": mllm.ends, "pad_token_id": mllm.pad}
-        written = mllm.model.generate(
-            **inputs, **end, attention_mask=torch.ones_like(prompt), max_new_tokens=longest, do_sample=False
-        )
+        seen = torch.ones_like(inputs["input_ids"])
+        written = mllm.model.generate(**inputs, **end, attention_mask=seen, max_new_tokens=longest, do_sample=False)
         return mllm.tokenizer.decode(written[0, len(ids) :], skip_special_tokens=True).strip()
 
 

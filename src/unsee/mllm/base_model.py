@@ -20,12 +20,13 @@ from torch import Tensor, nn
 
 from unsee.benchmark.embedded import generate_realworld
 from unsee.benchmark.portraits import FEATURES, SHAPES, Face, draw_view, random_face
+from unsee.compute import Compute
 from unsee.errors import UserError
 from unsee.mllm import checkpoint, embedded, embedded_qwen2_vl
 from unsee.mllm.augmentation import augment
-from unsee.mllm.families import Mllm, set_compute
+from unsee.mllm.families import Mllm
 from unsee.mllm.finetune import Finetuning, TrainingRows
-from unsee.sections import FinetuneSettings
+from unsee.sections import ComputeSettings, FinetuneSettings
 from unsee.storage.artifact import write_json
 from unsee.training import Optimisation, Training, clip
 
@@ -73,7 +74,7 @@ def build(out: Path, family: Family = "llava") -> None:
     """
     out = out.resolve()
     _require_replaceable(out)
-    set_compute(THREADS)
+    Compute(threads=THREADS).start()
     mllm = MAKE[family](SEED)
     faces = GenericFaces.draw(mllm, FACES)
     _train_tower(mllm, faces)
@@ -164,7 +165,7 @@ def _train_whole(mllm: Mllm, faces: GenericFaces) -> None:
     """
     settings = FinetuneSettings(
         base="", text_steps=0, steps=STEPS, batch_images=BATCH // 2, questions_per_image=QUESTIONS,
-        learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY, threads=THREADS, seed=SEED,
+        learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY, compute=ComputeSettings(threads=THREADS), seed=SEED,
     )  # fmt: skip
     with TemporaryDirectory() as folder:
         benchmark = generate_realworld(Path(folder) / "realworld")

@@ -10,14 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
-from transformers import AutoConfig, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.image_processing_utils import BaseImageProcessor
+from transformers.utils import GENERATION_CONFIG_NAME
 from transformers.utils import logging as transformers_logging
 
+from unsee.compute import PLAIN, Compute
 from unsee.errors import UserError
 from unsee.mllm.families import FAMILIES, Mllm
+from unsee.mllm.stored import changed, copy_into, opened, same_bits
 from unsee.storage.artifact import digest_of, file_digest, write_json
 
 transformers_logging.disable_progress_bar()
@@ -46,11 +57,24 @@ def save_full(mllm: Mllm, directory: Path, dtype: torch.dtype | None = None) -> 
     mllm.save_processor(directory)
 
 
-def load_full(directory: Path) -> Mllm:
-    """A model in float32 from a Hugging Face folder of a known family, without running anyone's code.
+def load_full(directory: Path, compute: Compute = PLAIN) -> Mllm:
+    """A model from a Hugging Face folder of a known family, without running anyone's code.
 
     Raises:
         UserError: no config, an unknown architecture, or damaged weights.
+    """
+    config, tokenizer, image_processor = parts(directory)
+    family = FAMILIES[config.model_type]
+    with _told(f"{directory}: the weights"):
+        model = _model(family.model_class, config, directory, compute)
+    return family(model.eval(), tokenizer, image_processor, compute)
+
+
+def parts(directory: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase, BaseImageProcessor]:
+    """Configuration, tokenizer and image processor of a model folder, whose weights need not be there.
+
+    Raises:
+        UserError: no config, or an unknown architecture.
     """
     if not (directory / "config.json").exists():
         raise UserError(f"{directory} holds no config.json; give a Hugging Face model folder")
@@ -63,14 +87,24 @@ def load_full(directory: Path) -> Mllm:
             f"does, or use one of {', '.join(FAMILIES)}"
         )
     family = FAMILIES[config.model_type]
-    with _told(f"{directory}: the weights"):
-        model = family.model_class.from_pretrained(directory, dtype=torch.float32, use_safetensors=True)
     with _told(f"{directory}: tokenizer or image processor"):
         tokenizer = AutoTokenizer.from_pretrained(directory)
         image_processor = family.image_processor_class.from_pretrained(directory)
     if tokenizer.chat_template is None:
         tokenizer.chat_template = _chat_template(directory, family)
-    return family(model.eval(), tokenizer, image_processor)
+    return config, tokenizer, image_processor
+
+
+def _model(
+    model_class: type[PreTrainedModel], config: PreTrainedConfig, directory: Path, compute: Compute
+) -> PreTrainedModel:
+    """Tensors are read one by one, and go where and in what dtype the model computes: nothing is in memory twice."""
+    weights: Any = opened(directory)
+    place = {"": compute.device}
+    model = model_class.from_pretrained(None, config=config, state_dict=weights, dtype=compute.dtype, device_map=place)
+    if (directory / GENERATION_CONFIG_NAME).exists():
+        model.generation_config = GenerationConfig.from_pretrained(directory)
+    return model
 
 
 def _chat_template(directory: Path, family: type[Mllm]) -> str:
@@ -98,55 +132,50 @@ def _told(what: str) -> Iterator[None]:
 
 def changed_tensors(model: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copies of the tensors of `model` that differ from `base` in any bit; tied ones no longer share memory."""
-    changed = {name: tensor for name, tensor in model.items() if not _same_bits(tensor, base[name])}
+    changed = {name: tensor for name, tensor in model.items() if not same_bits(tensor, base[name])}
     return {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in changed.items()}
-
-
-def _same_bits(tensor: Tensor, other: Tensor) -> bool:
-    """Equality that tells 0 from -0, which pruning makes of each other."""
-    return torch.equal(tensor, other) and torch.equal(tensor.signbit(), other.signbit())
 
 
 def save_delta(mllm: Mllm, base: Path, directory: Path, *, method: str, seed: int, config: Mapping[str, Any]) -> int:
     """Write what differs from the full model in `base`; returns how many tensors do."""
-    changed = changed_tensors(mllm.model.state_dict(), load_full(base).model.state_dict())
+    differing = changed(mllm.model, base)
     directory.mkdir(parents=True, exist_ok=True)
-    save_file(changed, directory / DELTA)
+    save_file(differing, directory / DELTA)
     facts = {
         "base": {"uri": str(base), "sha256": weights_digest(base)},
         "parent": weights_digest(base),
-        "changed": sorted(changed),
+        "changed": sorted(differing),
         "dtype": str(next(iter(mllm.model.parameters())).dtype).removeprefix("torch."),
         "method": method,
         "seed": seed,
         "config": dict(config),
     }
     write_json(directory / DELTA_FACTS, facts)
-    return len(changed)
+    return len(differing)
 
 
-def load(directory: Path, base: Path | None = None) -> Mllm:
+def load(directory: Path, base: Path | None = None, compute: Compute = PLAIN) -> Mllm:
     """A full model, or a delta applied to its base. `base` says where the base lies now, if not where it lay then.
 
     Raises:
         UserError: the base is missing or another one, or the delta is damaged.
     """
     if not is_delta(directory):
-        return load_full(directory)
+        return load_full(directory, compute)
     facts = json.loads((directory / DELTA_FACTS).read_text())
     found = base or Path(facts["base"]["uri"])
     if not found.exists():
         raise UserError(f"{directory} is a delta on {found}, which is not there; say where its base is with --base")
     if weights_digest(found) != facts["base"]["sha256"]:
         raise UserError(f"{directory} is a delta on another model than {found} (sha256 differs); give its own base")
-    mllm = load_full(found)
+    mllm = load_full(found, compute)
     try:
-        changed = load_file(directory / DELTA)
+        with safe_open(directory / DELTA, framework="pt", backend="pread") as delta:
+            if sorted(delta.keys()) != facts["changed"]:
+                raise UserError(
+                    f"{directory / DELTA} does not hold the tensors {DELTA_FACTS} lists; run the unlearn step again"
+                )
+            copy_into(mllm.model, ((name, delta.get_tensor(name)) for name in facts["changed"]))
     except (SafetensorError, OSError) as error:
         raise UserError(f"{directory / DELTA} is damaged ({error}); run the unlearn step again") from None
-    if sorted(changed) != facts["changed"]:
-        raise UserError(
-            f"{directory / DELTA} does not hold the tensors {DELTA_FACTS} lists; run the unlearn step again"
-        )
-    mllm.model.load_state_dict({**mllm.model.state_dict(), **changed})
     return mllm

@@ -6,6 +6,7 @@ blocks is paid for; only attention sees blocks padded to equal length, all other
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ from unsee.errors import UserError
 from unsee.mllm.packing import Layout, Packed, Reading
 
 ATTENTION = "unsee_packed"
+Run = Callable[..., Tensor]
+"""(function or module, hidden states, …) -> what it makes of them."""
 LLMS = (
     "llama", "mistral", "qwen2", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3", "qwen3_vl_text", "gemma3_text",
 )  # fmt: skip
@@ -76,7 +79,7 @@ def _in_two_parts(query: Tensor, key: Tensor, value: Tensor, packing: Layout, sc
 def _capped(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, cap: float) -> Tensor:
     """Causal attention, or as `mask` says, of scaled queries. Returns [B, heads, tokens, d]."""
     scores = cap * torch.tanh(query @ key.transpose(-1, -2) / cap)
-    causal = torch.ones(scores.shape[-2:], dtype=torch.bool).tril(key.shape[2] - query.shape[2])
+    causal = scores.new_ones(scores.shape[-2:], dtype=torch.bool).tril(key.shape[2] - query.shape[2])
     return scores.masked_fill(~(causal if mask is None else mask), -torch.inf).softmax(dim=-1) @ value
 
 
@@ -116,7 +119,10 @@ def hidden_states(
     positions: Tensor,
     rotary: Callable[[Tensor, Tensor], Sequence[tuple[Tensor, Tensor]]],
     windows: Sequence[int | None],
+    run: Run,
     everywhere: bool = False,
+    deep: Sequence[Tensor] = (),
+    shown: Tensor | None = None,
 ) -> Tensor:
     """Last hidden states of the T tokens that are read, [T, D], row by row.
 
@@ -126,23 +132,30 @@ def hidden_states(
         positions: rotary positions of the shared prefix [P], or [axes, P]; those of the blocks follow the largest.
         rotary: cosines and sines for each layer, from hidden states and the positions of whole rows.
         windows: how many tokens each layer sees, itself and those before it; None: all.
+        run: how a layer is applied.
         everywhere: run the last layer for all tokens, not only for those that are read. A layer whose weights are
             sharded is run as a whole, since they are there only then.
+        deep: [B, N, D] each, added to the outputs of the first layers at the places `shown` [N].
     """
+    places, masks = _row_positions(positions, packed), [_mask(packed, window) for window in windows]
+    packed, places = packed.to(prefix.device), places.to(prefix.device)
+    masks = [mask if mask is None else mask.to(prefix.device) for mask in masks]
     hidden = torch.cat([prefix, language_model.get_input_embeddings()(packed.tokens)], dim=1)
-    turns = rotary(hidden, _row_positions(positions, packed))
-    masks = [_mask(packed, window) for window in windows]
+    turns = rotary(hidden, places)
     last = language_model.layers[-1]
     everywhere = everywhere or isinstance(last, FSDPModule)
-    for layer, turn, mask in zip(language_model.layers, turns, masks, strict=True):
+    for layer, turn, mask, added in zip_longest(language_model.layers, turns, masks, deep[: len(masks) - 1]):
         if layer is last and not everywhere:
             break
         packing = packed.layout if mask is None else None
-        hidden = layer(hidden, position_embeddings=turn, attention_mask=mask, packing=packing)
+        hidden = run(layer, hidden, position_embeddings=turn, attention_mask=mask, packing=packing)
+        if added is not None and shown is not None:
+            hidden = hidden.index_add(1, shown, added.to(hidden.dtype))
     if everywhere:
-        return language_model.norm(hidden[:, len(packed.prefix) :][packed.read])
-    read = _last_layer(last, hidden, turns[-1], masks[-1], len(packed.prefix), packed.reading)
-    return language_model.norm(read[packed.reading.taken])
+        rows, read = packed.reading.rows, packed.reading.places
+        return language_model.norm(hidden[rows, len(packed.prefix) + read][packed.reading.kept])
+    read = run(_last_layer, last, hidden, turns[-1], masks[-1], len(packed.prefix), packed.reading)
+    return language_model.norm(read[packed.reading.kept])
 
 
 def windows_of(config: PreTrainedConfig) -> list[int | None]:
@@ -155,7 +168,7 @@ def windows_of(config: PreTrainedConfig) -> list[int | None]:
 def _mask(packed: Packed, window: int | None) -> Tensor | None:
     """bool [B, 1, P + S, P + S], which token sees which; None where attention in two parts knows."""
     layout, tokens = packed.layout, packed.layout.prefix + packed.tokens.shape[1]
-    if layout.mutual is None and (window is None or window > layout.prefix + int(packed.positions.max())):
+    if layout.mutual is None and (window is None or window > layout.prefix + packed.furthest):
         return None
     places = _row_positions(torch.arange(layout.prefix), packed)
     causal = torch.ones(layout.prefix, layout.prefix, dtype=torch.bool).tril()
@@ -208,7 +221,7 @@ def _last_layer(
     key = dict(attention.named_children()).get("k_norm", nn.Identity())(key)
     cos, sin = (part[:, None] for part in rotary)
     key = key * cos + rotate_half(key) * sin
-    rows, places = torch.arange(len(hidden))[:, None], prefix + reading.places
+    rows, places = reading.rows, prefix + reading.places
     return layer(
         hidden[rows, places],
         position_embeddings=tuple(part[rows, places] for part in rotary),
@@ -222,7 +235,8 @@ def prefix_embeddings(
 ) -> Tensor:
     """Embeddings [rows, P, D] of the shared prefix ids [P], each row's image placeholders replaced by its features."""
     embeddings = language_model.get_input_embeddings()
-    embedded = embeddings(prefix.clamp(max=embeddings.num_embeddings - 1)).expand(rows, -1, -1)
+    ids = prefix.clamp(max=embeddings.num_embeddings - 1).to(embeddings.weight.device)
+    embedded = embeddings(ids).expand(rows, -1, -1)
     if features is None:
         return embedded
     places = (prefix == image_token_id).nonzero()[:, 0]
@@ -231,4 +245,4 @@ def prefix_embeddings(
             f"the chat template puts the image behind the question: {len(places)} of its {features.shape[1]} tokens "
             "are in what the questions about it share; use a template in which the image comes first"
         )
-    return embedded.index_copy(1, places, features.to(embedded.dtype))
+    return embedded.index_copy(1, places.to(embedded.device), features.to(embedded.dtype))

@@ -5,9 +5,11 @@ sees the prefix and its own block, never another block; positions restart after 
 every question in a row of its own.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -16,6 +18,9 @@ from torch import Tensor, nn
 from unsee.mllm.prompts import Rendered, common_prefix
 
 IGNORE = -100
+Places = tuple[Tensor, ...]
+"""Where a bool tensor is True, int64 for each of its axes: known where rows are packed, so that no device waits."""
+Holder = TypeVar("Holder", bound="Layout | OptionTokens | Packed | Reading")
 
 
 @dataclass(frozen=True)
@@ -55,17 +60,20 @@ class Layout:
 
         Padding, which sees nothing, still sees the prefix: no row of the softmax is empty.
         """
-        return torch.zeros(self.visible.shape).masked_fill_(~self.visible, -torch.inf)[:, None]
+        nothing = torch.zeros(self.visible.shape, device=self.visible.device)
+        return nothing.masked_fill_(~self.visible, -torch.inf)[:, None]
 
     @cached_property
     def into_blocks(self) -> Tensor:
         """int64 [B * Q * L]: the token of all rows' tokens [B * S] that each slot of all blocks holds."""
-        return (torch.arange(len(self.slots))[:, None] * self.places.shape[1] + self.slots.flatten(1)).flatten()
+        rows = torch.arange(len(self.slots), device=self.slots.device)
+        return (rows[:, None] * self.places.shape[1] + self.slots.flatten(1)).flatten()
 
     @cached_property
     def into_row(self) -> Tensor:
         """int64 [B * S]: the inverse."""
-        return (torch.arange(len(self.places))[:, None] * self.slots[0].numel() + self.places).flatten()
+        rows = torch.arange(len(self.places), device=self.places.device)
+        return (rows[:, None] * self.slots[0].numel() + self.places).flatten()
 
     @property
     def blocks(self) -> Tensor:
@@ -82,7 +90,8 @@ class Layout:
 class Packed:
     """B rows (images, or text rows) of up to Q questions.
 
-    prefix: int64 [P] ids shared by all rows (image placeholders included). tokens: int64 [B, S]. positions: int64
+    Made on the CPU; `to` a model's device once. prefix: int64 [P] ids shared by all rows (image placeholders included),
+    always on the CPU. tokens: int64 [B, S]. positions: int64
     [B, S], counted from the end of the prefix, alike on every axis. targets: int64 [B, S], the id to be predicted *at*
     each position, IGNORE where nothing is asked. answers: int64 [B, Q, O, T, 2], (place in the row, id) of each token
     of each option, padded with (-1, -1); O = 0 in training. weights: float [B, Q], 1 for a question and 0 for padding.
@@ -104,6 +113,26 @@ class Packed:
         return self.targets != IGNORE
 
     @cached_property
+    def answered(self) -> Places:
+        """Where."""
+        return self.asked.nonzero(as_tuple=True)
+
+    @cached_property
+    def furthest(self) -> int:
+        """The largest of the positions."""
+        return int(self.positions.max())
+
+    def to(self, device: torch.device) -> "Packed":
+        """The same on another device, with all that is found out from the values of indices."""
+        if self.tokens.device == device:
+            return self
+        self.answered, self.furthest, self.reading.kept, self.options  # noqa: B018 (found out before it moves)
+        self.layout.bias, self.layout.into_blocks, self.layout.into_row  # noqa: B018
+        moved = _moved(self, device)
+        moved.__dict__["prefix"] = self.prefix
+        return moved
+
+    @cached_property
     def read(self) -> Tensor:
         """bool [B, S]: the tokens whose last hidden state is read, in training or to score options."""
         read, of_options = self.asked.clone(), self.answers[..., 0] >= 0
@@ -114,6 +143,26 @@ class Packed:
     def reading(self) -> "Reading":
         """Where they are, and what they see."""
         return Reading.of(self.read, self.layout)
+
+    @cached_property
+    def options(self) -> "OptionTokens":
+        """Where the tokens of options are read."""
+        present = self.answers[..., 0] >= 0
+        number = self.read.flatten().cumsum(dim=0).view(self.read.shape) - 1
+        places = present.nonzero(as_tuple=True)
+        place, token = self.answers[present].unbind(dim=-1)
+        return OptionTokens(places, number[places[0], place], token, present.sum(dim=-1))
+
+
+@dataclass(frozen=True)
+class OptionTokens:
+    """The N tokens of all options. places: in [B, Q, O, T]. read: int64 [N], which of the tokens that are read predicts
+    it. ids: int64 [N]. count: int64 [B, Q, O], how many each option has."""
+
+    places: Places
+    read: Tensor
+    ids: Tensor
+    count: Tensor
 
 
 @dataclass(frozen=True)
@@ -128,6 +177,16 @@ class Reading:
     taken: Tensor
     visible: Tensor
 
+    @cached_property
+    def kept(self) -> Places:
+        """Where it is no padding."""
+        return self.taken.nonzero(as_tuple=True)
+
+    @property
+    def rows(self) -> Tensor:
+        """int64 [B, 1], the number of each row."""
+        return torch.arange(len(self.places), device=self.places.device)[:, None]
+
     @classmethod
     def of(cls, read: Tensor, layout: Layout) -> "Reading":
         """The tokens marked in `read`, bool [B, S]."""
@@ -140,6 +199,21 @@ class Reading:
         own.scatter_add_(2, layout.slots[rows, block], layout.visible[rows, block, offset].to(own.dtype))
         prefix = torch.ones(*places.shape, layout.prefix, dtype=torch.bool)
         return cls(places, taken, torch.cat([prefix, own > 0], dim=2))
+
+
+def _moved(holder: Holder, device: torch.device) -> Holder:
+    """A copy whose tensors, those found out by now included, are on a device."""
+
+    def moved(value: object) -> object:
+        if isinstance(value, Tensor):
+            return value.to(device)
+        if isinstance(value, tuple):
+            return tuple(map(moved, value))
+        return _moved(value, device) if isinstance(value, (Layout, OptionTokens, Reading)) else value
+
+    other = copy.copy(holder)
+    other.__dict__.update({name: moved(value) for name, value in holder.__dict__.items()})
+    return other
 
 
 def pack_training(rows: Sequence[Sequence[Rendered]], pad: int) -> Packed:
@@ -221,7 +295,7 @@ def alone(packed: Packed, features: Tensor | None) -> tuple[Packed, Tensor | Non
         weights=torch.ones(len(row), 1),
         prompts=prompts[:, None],
     )
-    return own, None if features is None else features[row]
+    return own, None if features is None else features[row.to(features.device)]
 
 
 def _tree_tokens(rendered: Rendered, prefix: int) -> tuple[int, ...]:
@@ -265,20 +339,22 @@ def answer_logits(head: nn.Module, read: Tensor) -> Tensor:
 
 def question_losses(head: nn.Module, read: Tensor, packed: Packed) -> Tensor:
     """Cross-entropy in nats, mean over the answer tokens of each question: [B, Q], 0 for padding. read: [T, D]."""
-    targets = packed.targets[packed.asked]
+    packed = packed.to(read.device)
+    targets = packed.targets[packed.answered]
     return question_means(F.cross_entropy(answer_logits(head, read), targets, reduction="none"), packed)
 
 
 def question_means(values: Tensor, packed: Packed) -> Tensor:
     """Mean over the answer tokens of each question, [B, Q] (0 for padding), of a value per answer token [T]."""
-    per_token = torch.zeros(packed.asked.shape, dtype=values.dtype).masked_scatter(packed.asked, values)
-    summed = torch.zeros(packed.weights.shape, dtype=values.dtype).scatter_add(1, packed.layout.blocks, per_token)
+    packed = packed.to(values.device)
+    per_token = values.new_zeros(packed.asked.shape).index_put(packed.answered, values)
+    summed = values.new_zeros(packed.weights.shape).scatter_add(1, packed.layout.blocks, per_token)
     return summed / answer_tokens(packed).clamp(min=1)
 
 
 def answer_tokens(packed: Packed) -> Tensor:
     """How many answer tokens each question has, int64 [B, Q]."""
-    none = torch.zeros(packed.weights.shape, dtype=torch.long)
+    none = packed.tokens.new_zeros(packed.weights.shape)
     return none.scatter_add(1, packed.layout.blocks, packed.asked.long())
 
 
@@ -289,11 +365,8 @@ def image_losses(questions: Tensor, weights: Tensor) -> Tensor:
 
 def option_scores(head: nn.Module, read: Tensor, packed: Packed) -> Tensor:
     """Mean log-probability per token of every option, [B, Q, O]; -inf where there is no such option. read: [T, D]."""
-    log_probabilities = answer_logits(head, read).log_softmax(dim=-1)
-    number = packed.read.flatten().cumsum(dim=0).view(packed.read.shape) - 1
-    present = packed.answers[..., 0] >= 0
-    place, token = packed.answers[present].unbind(dim=-1)
-    taken = log_probabilities[number[present.nonzero()[:, 0], place], token]
-    summed = torch.zeros(present.shape, dtype=taken.dtype).masked_scatter(present, taken).sum(dim=-1)
-    count = present.sum(dim=-1)
-    return (summed / count.clamp(min=1)).masked_fill(count == 0, -torch.inf)
+    packed = packed.to(read.device)
+    options, log_probabilities = packed.options, answer_logits(head, read).log_softmax(dim=-1)
+    taken = log_probabilities[options.read, options.ids]
+    summed = taken.new_zeros(packed.answers.shape[:-1]).index_put(options.places, taken).sum(dim=-1)
+    return (summed / options.count.clamp(min=1)).masked_fill(options.count == 0, -torch.inf)

@@ -99,7 +99,7 @@ class Outputs:
     @cached_property
     def losses(self) -> Tensor:
         """Mean cross-entropy per answer token of each question, [B, Q], nats; 0 for padding."""
-        targets = self.packed.targets[self.packed.asked]
+        targets = self.packed.targets[self.packed.answered]
         return self.question_means(F.cross_entropy(self.logits, targets, reduction="none"))
 
     @cached_property
@@ -184,7 +184,8 @@ class Rows:
         packed = pack_training([self.rows[key] for key in keys], self.mllm.pad)
         features = self.see(keys) if self.see else None
         hidden = self.mllm.at(self.frame(keys[0])).hidden(packed, features)
-        return Outputs(tuple(keys), features, hidden, answer_logits(self.mllm.head, hidden), packed)
+        logits = answer_logits(self.mllm.head, hidden)
+        return Outputs(tuple(keys), features, hidden, logits, packed.to(hidden.device))
 
 
 class Portraits(Rows):
@@ -241,8 +242,18 @@ def rendered(mllm: Mllm, question: Question) -> Rendered:
     return mllm.prompter.trained(question.prompt, question.answer, image=question.image is not None)
 
 
+def frozen_batch(mllm: Mllm) -> int:
+    """How many images go through frozen layers at once: 64, fewer where they have many tokens."""
+    return max(1, min(64, 2**14 // mllm.image_tokens))
+
+
+def in_main_memory(activations: Tensor) -> Tensor:
+    """A copy that takes no place on the model's device."""
+    return activations.detach().to("cpu", copy=True)
+
+
 class FrozenPrefix:
-    """Features of images, from cached outputs of the tower layers before `start`.
+    """Features of images, from cached outputs of the tower layers before `start`, which are kept in main memory.
 
     Exact as long as those layers do not change. pixels: image paths -> float32 [B, 3, H, W], the same at every call.
     """
@@ -255,12 +266,11 @@ class FrozenPrefix:
     def fill(self, images: Sequence[str], batch: int) -> None:
         """Run the frozen layers over these images."""
         for chunk in progress(chunked(images, batch, self.frame), "frozen layers"):
-            mllm = self.mllm.at(self.frame(chunk[0]))
-            hidden = mllm.run_layers(mllm.embed(self.pixels(chunk)), 0, self.start)
-            self._cache.update(zip(chunk, hidden, strict=True))
+            hidden = self.mllm.at(self.frame(chunk[0])).up_to(self.pixels(chunk), self.start)
+            self._cache.update(zip(chunk, in_main_memory(hidden), strict=True))
 
     def features(self, images: Sequence[str]) -> Tensor:
         """v^e [B, N, D] through the layers from `start` on, as they are now."""
-        hidden = torch.stack([self._cache[image] for image in images])
+        hidden = torch.stack([self._cache[image] for image in images]).to(self.mllm.device)
         mllm = self.mllm.at(self.frame(images[0]))
         return mllm.project(mllm.run_layers(hidden, self.start))

@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from unsee.mllm.families import only_tunable
+from unsee.mllm.families import finer, only_tunable
 from unsee.mllm.rows import Rows
 from unsee.parallel import add_up, own, total
 
@@ -34,7 +34,7 @@ class PerSampleSquares:
         self.samples = 0
         self._watching = True
         self.sums = {
-            f"{name}.{leaf}": torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32))
+            f"{name}.{leaf}": torch.zeros_like(p, dtype=finer(p.dtype))
             for name, layer in layers.items()
             for leaf, p in layer.named_parameters(recurse=False)
         }
@@ -64,7 +64,7 @@ class PerSampleSquares:
 
     def _gradients(self, layer: nn.Module, read: Tensor, delta: Tensor) -> dict[str, Tensor]:
         """Per-sample gradients [samples, ...] of the layer's own parameters, in float32 or finer."""
-        dtype = torch.promote_types(delta.dtype, torch.float32)
+        dtype = finer(delta.dtype)
         read, delta = (t.to(dtype).reshape(self.samples, -1, t.shape[-1]) for t in (read, delta))
         if isinstance(layer, nn.Linear):
             found = {"weight": delta.transpose(1, 2) @ read}
@@ -123,7 +123,7 @@ def diagonal_fisher(
 def fisher_of_rows(parameters: Mapping[str, nn.Parameter], rows: Rows, unit: Literal["image", "question"]) -> Fisher:
     """F of any tensors, a sample being a row or one of its questions: one backward each. Zero where no gradient
     arrives."""
-    sums = {n: torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for n, p in parameters.items()}
+    sums = {n: torch.zeros_like(p, dtype=finer(p.dtype)) for n, p in parameters.items()}
     inputs, samples = list(parameters.values()), 0
     only_tunable(rows.mllm.model, parameters)
     for key in own(rows.keys):

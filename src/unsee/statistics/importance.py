@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from unsee.mllm.families import Mllm
+from unsee.mllm.families import Mllm, finer
 from unsee.mllm.rows import FrameOf, Pixels, chunked, usual
 from unsee.parallel import add_up, own
 from unsee.progress import progress
@@ -27,25 +27,24 @@ def mean_absolute_activation(
         frame: the images'.
     """
     mlps = mllm.tower_mlps()
-    summed = {mlp.layer: torch.zeros(mlp.outgoing.in_features) for mlp in mlps}
+    summed = {mlp.layer: torch.zeros(mlp.outgoing.in_features, device=mllm.device) for mlp in mlps}
 
     def add(layer: int) -> Callable[..., None]:
         def hook(_module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
             of_images = inputs[0].abs().reshape(len(chunk), -1, inputs[0].shape[-1])
-            summed[layer] += of_images.mean(dim=1).sum(dim=0)
+            summed[layer] += of_images.mean(dim=1, dtype=finer(of_images.dtype)).sum(dim=0)
 
         return hook
 
     hooks = [mlp.outgoing.register_forward_pre_hook(add(mlp.layer)) for mlp in mlps]
     try:
         for chunk in progress(chunked(own(images), batch, frame), "neuron importance"):
-            framed = mllm.at(frame(chunk[0]))
-            framed.run_layers(framed.embed(pixels(chunk)), 0)
+            mllm.at(frame(chunk[0])).up_to(pixels(chunk))
     finally:
         for hook in hooks:
             hook.remove()
     add_up(summed.values())
-    return {layer: total / len(images) for layer, total in summed.items()}
+    return {layer: total.cpu() / len(images) for layer, total in summed.items()}
 
 
 def unlearning_importance(forget_vqa: Importance, others: Sequence[Importance]) -> Importance:

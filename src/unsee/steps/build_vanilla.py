@@ -1,15 +1,15 @@
 """Fine-tune the base on everyone: the vanilla model, from which unlearning starts."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
 from unsee.benchmark import schema
+from unsee.compute import Compute
 from unsee.errors import UserError
 from unsee.launching import in_processes
 from unsee.mllm import checkpoint, lora
-from unsee.mllm.families import set_compute
 from unsee.mllm.finetune import finetune
 from unsee.parallel import main_goes_on
 from unsee.sections import AnyFinetuning, LoraSettings
@@ -38,11 +38,12 @@ def build(
     """
     data = schema.load(benchmark)
     base = _base_directory(settings.base)
-    set_compute(settings.threads)
-    mllm = checkpoint.load_full(base)
+    compute = Compute.of(settings.compute)
+    compute.start()
+    mllm = checkpoint.load_full(base, compute)
     digest = artifact.read(benchmark, "benchmark", verify=False).digest
     key = ("finetune", settings.model_dump(), digest, sorted(without_images_of), checkpoint.weights_digest(base))
-    facts = {"base": settings.base, "settings": settings.model_dump(), "benchmark": digest}
+    facts = {"base": settings.base, "settings": settings.model_dump(), "benchmark": digest, "compute": compute.facts}
     tracker.log_params({**settings.model_dump(), "people_without_images": len(without_images_of)})
     with artifact.create(out, "model", facts):
         if isinstance(settings, LoraSettings):
@@ -57,14 +58,19 @@ def build(
     return {name: value for name, value in curve[-1].items() if name != "step"}
 
 
-def _base_directory(base: str) -> Path:
+def configuration_of(base: str) -> Path:
+    """Where everything of the base but its weights lies, fetched if need be."""
+    return _base_directory(base, [pattern for pattern in FILES if pattern != "*.safetensors"])
+
+
+def _base_directory(base: str, files: Sequence[str] = FILES) -> Path:
     """Where the base lies; one on the hub is fetched first, unless it is in the hub's cache."""
     if base == EMBEDDED:
         return SHIPPED_BASE
     if Path(base).is_dir():
         return Path(base)
     try:
-        return Path(snapshot_download(base, allow_patterns=FILES))
+        return Path(snapshot_download(base, allow_patterns=list(files)))
     except (OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(

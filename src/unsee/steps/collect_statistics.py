@@ -40,13 +40,13 @@ def run(
     data = load(benchmark)
     request = ForgetRequest.resolve(data, forget)
     request.require_training(data, by_name=False)
-    mllm = open_model(model, None, settings.threads)
+    mllm = open_model(model, None, settings.compute)
     bank = ImageBank(mllm, data)
     sets = {
         "forget_vqa": Portraits(mllm, bank, data, request.forget),
         "retain_vqa": Portraits(mllm, bank, data, request.retain),
     }
-    facts = {"settings": settings.model_dump(), "forget": list(request.forget)}
+    facts = {"settings": settings.model_dump(), "forget": list(request.forget), "compute": mllm.compute.facts}
     with artifact.create(out, "statistics", facts):
         batch = settings.batch_images
         importance = {

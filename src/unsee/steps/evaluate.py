@@ -43,12 +43,13 @@ def run(
     """
     data = load(benchmark)
     request = ForgetRequest.resolve(data, forget)
-    mllm = open_model(model, base, settings.threads)
+    mllm = open_model(model, base, settings.compute)
     bank = ImageBank(mllm, data)
     examiner = Examiner(mllm, bank.pixels, settings.batch_images, settings.choice, bank.frame)
     digest = artifact.read(model, "model", verify=False).digest
     subject = {"family": mllm.model.config.model_type, "shape": data.shape, "benchmark": data.name}
     facts = {"model": name, "model_digest": digest, "settings": settings.model_dump(), "subject": subject}
+    facts["compute"] = mllm.compute.facts
     with artifact.create(out, "evaluation", facts):
         predictions = examine(examiner, examination(data, request), request, generate=settings.generate)
         main_goes_on()

@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
+from unsee.compute import Compute
 from unsee.mllm import checkpoint
-from unsee.mllm.families import Mllm, set_compute
+from unsee.mllm.families import Mllm
+from unsee.sections import ComputeSettings
 from unsee.storage import artifact
 
 
-def open_model(model: Path, base: Path | None, threads: int) -> Mllm:
-    """A verified model artifact, ready to compute with this many threads. `base`: where a delta's base lies."""
+def open_model(model: Path, base: Path | None, settings: ComputeSettings) -> Mllm:
+    """A verified model artifact, ready to compute. `base`: where a delta's base lies."""
     artifact.read(model, "model")
-    set_compute(threads)
-    return checkpoint.load(model, base)
+    compute = Compute.of(settings)
+    compute.start()
+    return checkpoint.load(model, base, compute)

@@ -38,11 +38,13 @@ def run(
     data = load(benchmark)
     request = ForgetRequest.resolve(data, forget)
     checkpoints = Checkpoints.of("relearn", settings.model_dump(), request.forget, digests)
-    facts = {"model": name, "model_digest": digests[1], "settings": settings.model_dump()}
+    facts: dict[str, Any] = {"model": name, "model_digest": digests[1], "settings": settings.model_dump()}
     with artifact.create(out, "relearning", facts):
         found: dict[str, Any] = {}
         if settings.percents:
-            found = _attack(settings, data, request, open_model(model, base, settings.threads), checkpoints)
+            mllm = open_model(model, base, settings.compute)
+            facts["compute"] = mllm.compute.facts
+            found = _attack(settings, data, request, mllm, checkpoints)
         main_goes_on()
         write_json(out / "relearning.json", found)
     tracker.log_artifact(out / "relearning.json")

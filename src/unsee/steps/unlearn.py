@@ -59,7 +59,7 @@ def run(
     data = load(benchmark, verify=False)
     request = ForgetRequest.resolve(data, forget)
     request.require_training(data, by_name=settings.scope == "full")
-    mllm = open_model(model, None, settings.threads)
+    mllm = open_model(model, None, settings.compute)
     require_layers("unlearn.layers", settings.layers, len(mllm.tower_layers))
     work = Work(
         settings=settings,
@@ -75,6 +75,7 @@ def run(
     )
     checkpoints = Checkpoints.of("unlearn", settings.model_dump(), request.forget, [i.digest for i in inputs])
     facts: dict[str, Any] = {"settings": settings.model_dump(), "forget": list(request.forget)}
+    facts["compute"] = mllm.compute.facts
     with artifact.create(out, "model", facts):
         unlearning = Unlearning.of(work, checkpoints, tracker)
         curve = unlearning.run()

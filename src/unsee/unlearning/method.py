@@ -20,14 +20,24 @@ from unsee.errors import UserError
 from unsee.mllm import checkpoint
 from unsee.mllm.augmentation import augmented, blended
 from unsee.mllm.families import Mllm
-from unsee.mllm.rows import FrozenPrefix, ImageBank, Images, Pixels, Portraits, Rows, See, by_name, mean_loss, seeing
+from unsee.mllm.rows import (
+    FrozenPrefix,
+    ImageBank,
+    Images,
+    Pixels,
+    Portraits,
+    Rows,
+    See,
+    by_name,
+    frozen_batch,
+    mean_loss,
+    seeing,
+)
 from unsee.pruning import Pruned
 from unsee.sections import PruneSettings, ThresholdSettings, UnlearnSettings
 from unsee.statistics.fisher import Fisher, fisher_of_rows
 from unsee.unlearning import methods
 from unsee.unlearning.saliency import SaliencyMask, saliency_mask
-
-FEATURE_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -109,7 +119,7 @@ class Work:
         first_tuned = self.mllm.tower_mlps(self.settings.layers)[0].layer
         first_pruned = min((layer for layer, gone in self.pruned.items() if bool(gone.any())), default=first_tuned)
         prefix = FrozenPrefix(self.mllm, pixels, min(first_tuned, first_pruned), self.bank.frame)
-        prefix.fill(images, FEATURE_BATCH)
+        prefix.fill(images, frozen_batch(self.mllm))
         return prefix.features
 
     def blends(self, count: int) -> Images:
@@ -171,7 +181,7 @@ class Work:
             return [work.forget for work in self.versions]
         if self.retrained is None:
             raise UserError("unlearn.reference = retrained, but there is no retrained model; use vanilla")
-        retrained = checkpoint.load_full(self.retrained)
+        retrained = checkpoint.load_full(self.retrained, self.mllm.compute)
 
         def seen(pixels: Pixels) -> Rows:
             see = seeing(retrained, pixels, self.bank.frame)

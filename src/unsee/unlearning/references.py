@@ -1,5 +1,6 @@
 """What a frozen model says about rows, computed once: no second model is resident while another is trained."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -8,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from unsee.mllm.packing import answer_tokens
-from unsee.mllm.rows import Images, Outputs, Portraits, Rows
+from unsee.mllm.packing import answer_logits, answer_tokens
+from unsee.mllm.rows import Images, Outputs, Portraits, Rows, frozen_batch, in_main_memory
 from unsee.progress import progress
 from unsee.unlearning.method import Term
 
@@ -17,18 +18,18 @@ CHUNK = 32
 
 
 @torch.no_grad()
-def reference_features(images: Images | Portraits) -> dict[str, Tensor]:
-    """Projector output [N, D] of every image: at LLaVA-1.5's 576 x 4,096 numbers 9.4 MB each in float32, for every
-    version of the images."""
-    chunks = progress(images.chunks(images.keys, CHUNK), "the teacher's features")
-    seen = {key: feature for chunk in chunks for key, feature in zip(chunk, images.see(chunk), strict=True)}
+def reference_features(images: Images | Portraits, most: int = 64) -> dict[str, Tensor]:
+    """Projector output [N, D] of every image, in main memory: at LLaVA-1.5's 576 x 4,096 numbers 9.4 MB each in
+    float32, for every version of the images. most: so many images go through the model at once."""
+    chunks = progress(images.chunks(images.keys, min(CHUNK, most)), "the teacher's features")
+    seen = {key: t for chunk in chunks for key, t in zip(chunk, in_main_memory(images.see(chunk)), strict=True)}
     return {key: seen[key] for key in images.keys}
 
 
 @torch.no_grad()
 def _by_row(rows: Rows, of: Callable[[Outputs], Sequence[Tensor]]) -> dict[str, Tensor]:
     """What `of` makes of a forward, one tensor per row."""
-    chunks = progress(rows.chunks(rows.keys, CHUNK), "the reference model's answers")
+    chunks = progress(rows.chunks(rows.keys, min(CHUNK, frozen_batch(rows.mllm))), "the reference model's answers")
     return {key: t for chunk in chunks for key, t in zip(chunk, of(rows.forward(chunk)), strict=True)}
 
 
@@ -69,8 +70,8 @@ class AnswerDistributions:
     def __call__(self, outputs: Outputs) -> Tensor:
         """Log-probabilities [T, V] at the outputs' answer tokens."""
         hidden = [torch.cat([draw[key] for key in outputs.keys]) for draw in self.hidden]
-        logs = torch.stack([self.head(h).log_softmax(dim=-1) for h in hidden])
-        return logs.logsumexp(dim=0) - torch.tensor(len(hidden)).log()
+        logs = torch.stack([answer_logits(self.head, h).log_softmax(dim=-1) for h in hidden])
+        return logs.logsumexp(dim=0) - math.log(len(hidden))
 
 
 def _hidden_of_rows(outputs: Outputs) -> Sequence[Tensor]:

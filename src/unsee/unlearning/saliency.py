@@ -23,7 +23,7 @@ class BitMask:
 
     @classmethod
     def pack(cls, mask: Tensor) -> "BitMask":
-        return cls(np.packbits(mask.numpy()), mask.shape)
+        return cls(np.packbits(mask.cpu().numpy()), mask.shape)
 
     def unpack(self) -> Tensor:
         """bool, of the shape it was packed from."""

@@ -190,7 +190,7 @@ class Unlearning:
         """Mask, hold frozen entries, clip (Eq. 5)."""
         for name, gradient in gradients.items():
             if masked and self.mask is not None:
-                gradient.mul_(share_like(self.mask.masks[name].unpack(), gradient))
+                gradient.mul_(share_like(self.mask.masks[name].unpack().to(gradient.device), gradient))
             if name in self.frozen_entries:
                 gradient.masked_fill_(self.frozen_entries[name], 0)
         if gradients:

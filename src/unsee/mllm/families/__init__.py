@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from unsee.mllm.families.base import Frame, Mllm
 from unsee.mllm.families.llava import Llava, LlavaNext, LlavaOnevision
 from unsee.mllm.families.mistral3 import Mistral3
-from unsee.mllm.families.parts import Mlp, only_tunable, set_compute
+from unsee.mllm.families.parts import Mlp, finer, only_tunable
 from unsee.mllm.families.qwen_vl import Qwen2_5Vl, Qwen2Vl, Qwen3Vl
 from unsee.mllm.families.shuffled import Idefics3, InternVl, SmolVlm
 from unsee.mllm.families.siglip import Gemma3, PaliGemma
 
-__all__ = ["FAMILIES", "Frame", "Llava", "Mllm", "Mlp", "Qwen2Vl", "only_tunable", "set_compute"]
+__all__ = ["FAMILIES", "Frame", "Llava", "Mllm", "Mlp", "Qwen2Vl", "finer", "only_tunable"]
 
 FAMILIES: Mapping[str, type[Mllm]] = {
     "llava": Llava,

@@ -15,9 +15,11 @@ from typing import Any, ClassVar
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.image_processing_utils import BaseImageProcessor
 
+from unsee.compute import PLAIN, Compute
 from unsee.errors import UserError
 from unsee.mllm.families.parts import Mlp
 from unsee.mllm.packed_llm import ATTENTION, LLMS, hidden_states, prefix_embeddings, windows_of
@@ -50,8 +52,14 @@ class Mllm(ABC):
     llms: ClassVar[tuple[str, ...]] = LLMS
     prefix_lm: ClassVar[bool] = False
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, image_processor: BaseImageProcessor):
-        self.model = model
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        image_processor: BaseImageProcessor,
+        compute: Compute = PLAIN,
+    ):
+        self.model, self.compute = model, compute
         self.tokenizer = tokenizer
         self.image_processor = image_processor
         self.frame = self.usual_frame
@@ -186,6 +194,17 @@ class Mllm(ABC):
         mlps = [layer.mlp for layer in self.language_model.layers]
         return [Mlp(index, (mlp.gate_proj, mlp.up_proj), mlp.down_proj) for index, mlp in enumerate(mlps)]
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.model.device
+
+    def run(self, layer: Callable[..., Tensor], *inputs: Any, **options: Any) -> Tensor:
+        """A layer applied; with checkpointing, its activations are computed again when gradients are asked for."""
+        if self.compute.checkpointing and torch.is_grad_enabled():
+            return checkpoint(layer, *inputs, use_reentrant=False, **options)
+        return layer(*inputs, **options)
+
     def embed(self, pixels: Tensor) -> Tensor:
         """What the first tower layer reads, [B, ...], from pixels [B, 3, H, W]."""
         return self.tower.embeddings(pixels)
@@ -193,7 +212,7 @@ class Mllm(ABC):
     def run_layers(self, hidden: Tensor, start: int, stop: int | None = None) -> Tensor:
         """Tower layers start..stop applied to [B, ...]."""
         for layer in self.tower_layers[start:stop]:
-            hidden = self.through(layer, hidden)
+            hidden = self.run(self.through, layer, hidden)
         return hidden
 
     def through(self, layer: Any, hidden: Tensor) -> Tensor:
@@ -208,9 +227,13 @@ class Mllm(ABC):
     def project(self, hidden: Tensor) -> Tensor:
         """Projector output [B, N, D] from the last used tower layer's output."""
 
+    def up_to(self, pixels: Tensor, stop: int | None = None) -> Tensor:
+        """The tower's layers before `stop` (None: all), from pixels [B, 3, H, W] as they are prepared."""
+        return self.run_layers(self.embed(pixels.to(self.device, self.tower.dtype)), 0, stop)
+
     def features(self, pixels: Tensor) -> Tensor:
         """v^e = P(V(v)), [B, N, D], from pixels [B, 3, H, W]."""
-        return self.project(self.run_layers(self.embed(pixels), 0))
+        return self.project(self.up_to(pixels))
 
     def pixels(self, images: Sequence[Image.Image]) -> Tensor:
         """Preprocessed pixels, float32 [B, 3, H, W]."""
@@ -258,17 +281,30 @@ class Mllm(ABC):
         packed = replace(packed, layout=replace(packed.layout, sees=self.sees(packed.prefix)))
         prefix = self.prefix_embeddings(packed.prefix, len(packed.tokens), features)
         positions = self.positions(packed.prefix)
-        return hidden_states(self.language_model, packed, prefix, positions, self.rotary, self.windows, everywhere)
+        model, run = self.language_model, self.run
+        shown = self.shown(packed.prefix).to(self.device)
+        return hidden_states(
+            model, packed, prefix, positions, self.rotary, self.windows, run, everywhere, self.deep(features), shown
+        )
+
+    def shown(self, prefix: Tensor) -> Tensor:
+        """Where in a shared prefix [P] the image's placeholders stand, int64 [N]."""
+        return (prefix == self.image_token_id).nonzero()[:, 0]
+
+    def deep(self, features: Tensor | None) -> Sequence[Tensor]:
+        """What of an image's features is added to the outputs of the LLM's first layers, [B, N, D] each."""
+        return ()
 
     def prefix_inputs(self, prefix: Tensor, rows: int, features: Tensor | None) -> dict[str, Any]:
         """What transformers' own LLM takes for a shared prefix [P] of some rows, as generation starts from it."""
         inputs = {
             "inputs_embeds": self.prefix_embeddings(prefix, rows, features),
-            "position_ids": self.positions(prefix).unsqueeze(-2),
+            "position_ids": self.positions(prefix).unsqueeze(-2).to(self.device),
         }
         if (sees := self.sees(prefix)) is None:
             return inputs
-        return {**inputs, "attention_mask": {"full_attention": sees[None, None], "sliding_attention": sees[None, None]}}
+        mask = sees[None, None].to(self.device)
+        return {**inputs, "attention_mask": {"full_attention": mask, "sliding_attention": mask}}
 
     def prefix_embeddings(self, prefix: Tensor, rows: int, features: Tensor | None) -> Tensor:
         """What the LLM reads for a shared prefix, [rows, P, D]."""

@@ -75,7 +75,7 @@ class Mistral3(Mllm):
     def through(self, layer: Any, hidden: Tensor) -> Tensor:
         rows, columns = (side * self.model.config.spatial_merge_size for side in self.frame)
         places = torch.cartesian_prod(torch.arange(rows), torch.arange(columns))
-        turns = self.tower.patch_positional_embedding(hidden, places)
+        turns = self.tower.patch_positional_embedding(hidden, places.to(hidden.device))
         return layer(hidden, attention_mask=None, position_embeddings=turns)
 
     def sizes(self, images: int) -> Tensor:

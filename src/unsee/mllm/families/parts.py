@@ -1,14 +1,15 @@
 """Parts of a model, and which of them train."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from unsee.errors import UserError
-from unsee.parallel import world
+
+COARSE = (torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,45 @@ def feeding(layers: Sequence[Any], chosen: int | Sequence[int]) -> Sequence[Any]
     return layers[: chosen if chosen >= 0 else len(layers) + 1 + chosen]
 
 
+def finer(dtype: torch.dtype) -> torch.dtype:
+    """float32, or what is finer: the dtype of sums, of weights that are trained, and of what is known about them."""
+    return torch.promote_types(dtype, torch.float32)
+
+
 def only_tunable(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> None:
-    """Freeze every parameter that is not tunable: no gradient, no optimiser state, not one bit changed."""
+    """Freeze every parameter that is not tunable: no gradient, no optimiser state, not one bit changed.
+
+    What is tunable becomes float32 if it is coarser, since small changes would be lost; it goes on computing as before.
+    """
     chosen = {id(parameter) for parameter in parameters.values()}
+    coarse = {id(parameter): parameter.dtype for parameter in model.parameters() if parameter.dtype in COARSE}
+    for module in model.modules():
+        own = [id(p) for p in module.parameters(recurse=False) if id(p) in chosen & coarse.keys()]
+        if own:
+            Lowered(coarse[own[0]]).watch(module)
     for parameter in model.parameters():
         parameter.requires_grad_(id(parameter) in chosen)
+        if id(parameter) in chosen & coarse.keys():
+            parameter.data = parameter.data.float()
 
 
-def set_compute(threads: int) -> None:
-    """Fix the thread count, which all processes of a step share, and flush denormals: equal inputs give equal bits only
-    at an equal thread count."""
-    torch.set_num_threads(max(1, threads // world()))
-    torch.set_flush_denormal(True)
+@dataclass
+class Lowered:
+    """Lets a module whose weights are float32 compute in `dtype`, where its input is of that or ids of tokens."""
+
+    dtype: torch.dtype
+    weights: dict[str, nn.Parameter | None] = field(default_factory=dict)
+
+    def watch(self, module: nn.Module) -> None:
+        module.register_forward_pre_hook(self._before)
+        module.register_forward_hook(self._after, always_call=True)
+
+    def _before(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if not inputs[0].is_floating_point() or inputs[0].dtype == self.dtype:
+            self.weights = dict(module._parameters)
+            cast = {name: p.to(self.dtype) for name, p in module.named_parameters(recurse=False)}
+            module._parameters.update(cast)  # type: ignore[arg-type]
+
+    def _after(self, module: nn.Module, *_: object) -> None:
+        module._parameters.update(self.weights)
+        self.weights = {}

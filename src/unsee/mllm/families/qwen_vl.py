@@ -5,8 +5,7 @@ Pixels are [B, 3, H, W] as elsewhere, and are cut into patches where the tower b
 patches.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from math import isqrt
 from typing import Any
 
@@ -28,7 +27,6 @@ from transformers.vision_utils import (
 
 from unsee.errors import UserError
 from unsee.mllm.families.base import Frame, Mllm
-from unsee.mllm.packing import Packed
 
 
 class Qwen2Vl(Mllm):
@@ -97,13 +95,13 @@ class Qwen2Vl(Mllm):
     def turns(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines of the tower's rotary positions, for images [B, patches, width]."""
         positions = get_vision_position_ids(self.grid(len(hidden)), self.tower.spatial_merge_size)
-        return self.tower.rotary_pos_emb(hidden, positions)
+        return self.tower.rotary_pos_emb(hidden, positions.to(hidden.device))
 
     def run_layers(self, hidden: Tensor, start: int, stop: int | None = None) -> Tensor:
         """Each block as it stands in transformers, except that its MLP sees which tokens are one image's."""
         bounds, turns = get_vision_cu_seqlens(self.grid(len(hidden))), self.turns(hidden)
         for block in self.tower_layers[start:stop]:
-            hidden = _through(block, hidden, bounds, turns)
+            hidden = self.run(_through, block, hidden, bounds, turns)
         return hidden
 
     def project(self, hidden: Tensor) -> Tensor:
@@ -143,7 +141,7 @@ class Qwen2_5Vl(Qwen2Vl):  # noqa: N801
 
     def _by_window(self, patches: Tensor, order: Tensor) -> Tensor:
         """Patches [B * patches, ...] in that order."""
-        return patches.unflatten(0, (len(order), -1))[order].flatten(0, 1)
+        return patches.unflatten(0, (len(order), -1))[order.to(patches.device)].flatten(0, 1)
 
     def embed(self, pixels: Tensor) -> Tensor:
         order, _ = self.windows_in(len(pixels))
@@ -156,12 +154,12 @@ class Qwen2_5Vl(Qwen2Vl):  # noqa: N801
         whole = get_vision_cu_seqlens(self.grid(len(hidden)))
         for index, block in list(enumerate(self.tower_layers))[start:stop]:
             bounds = whole if index in self.tower.fullatt_block_indexes else windows
-            hidden = _through(block, hidden, bounds, turns)
+            hidden = self.run(_through, block, hidden, bounds, turns)
         return hidden
 
     def project(self, hidden: Tensor) -> Tensor:
         order, _ = self.windows_in(len(hidden))
-        return super().project(hidden).flatten(0, 1)[order.argsort()].unflatten(0, (len(hidden), -1))
+        return super().project(hidden).flatten(0, 1)[order.argsort().to(hidden.device)].unflatten(0, (len(hidden), -1))
 
 
 class Qwen3Vl(Qwen2Vl):
@@ -194,6 +192,7 @@ class Qwen3Vl(Qwen2Vl):
             tower.spatial_merge_size,
         )
         hidden = super().embed(pixels)
+        table, shares = table.to(hidden.device), shares.to(hidden.device)
         places = (tower.pos_embed(table) * shares[:, :, None]).sum(dim=1)
         return hidden + places.to(hidden.dtype).view_as(hidden)
 
@@ -202,7 +201,7 @@ class Qwen3Vl(Qwen2Vl):
         hidden, taken = hidden[..., :width], hidden[..., width:]
         bounds, turns = get_vision_cu_seqlens(self.grid(len(hidden))), self.turns(hidden)
         for index, block in list(enumerate(self.tower_layers))[start:stop]:
-            hidden = _through(block, hidden, bounds, turns)
+            hidden = self.run(_through, block, hidden, bounds, turns)
             if index in self.tower.deepstack_visual_indexes:
                 taken = torch.cat([taken, hidden], dim=-1)
         return torch.cat([hidden, taken], dim=-1)
@@ -215,38 +214,17 @@ class Qwen3Vl(Qwen2Vl):
         ]
         return torch.cat(merged, dim=-1)
 
-    def hidden(self, packed: Packed, features: Tensor | None, everywhere: bool = False) -> Tensor:
-        if features is None:
-            return super().hidden(packed, None, everywhere)
-        main, deep = self._deepstack(features)
-        shown = (packed.prefix == self.image_token_id).nonzero()[:, 0]
-        with _added(self.language_model.layers[:-1], deep, shown):
-            return super().hidden(packed, main, everywhere)
+    def deep(self, features: Tensor | None) -> Sequence[Tensor]:
+        return () if features is None else features.chunk(len(self.mergers), dim=-1)[1:]
+
+    def prefix_embeddings(self, prefix: Tensor, rows: int, features: Tensor | None) -> Tensor:
+        main = None if features is None else features.chunk(len(self.mergers), dim=-1)[0]
+        return super().prefix_embeddings(prefix, rows, main)
 
     def prefix_inputs(self, prefix: Tensor, rows: int, features: Tensor | None) -> dict[str, Any]:
+        inputs = super().prefix_inputs(prefix, rows, features)
         if features is None:
-            return super().prefix_inputs(prefix, rows, None)
-        main, deep = self._deepstack(features)
-        shown = (prefix == self.image_token_id).expand(rows, -1)
-        joined = [part.flatten(0, 1) for part in deep]
-        inputs = super().prefix_inputs(prefix, rows, main)
+            return inputs
+        shown = (prefix == self.image_token_id).expand(rows, -1).to(self.device)
+        joined = [part.flatten(0, 1) for part in self.deep(features)]
         return {**inputs, "visual_pos_masks": shown, "deepstack_visual_embeds": joined}
-
-    def _deepstack(self, features: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
-        main, *deep = features.chunk(len(self.mergers), dim=-1)
-        return main, deep
-
-
-@contextmanager
-def _added(layers: Sequence[nn.Module], deep: Sequence[Tensor], places: Tensor) -> Iterator[None]:
-    """While it lasts, the first layers' outputs have these features [B, N, D] added at `places` [N] of each row."""
-
-    def adding(part: Tensor) -> Any:
-        return lambda _module, _inputs, hidden: hidden.index_add(1, places, part.to(hidden.dtype))
-
-    hooks = [layer.register_forward_hook(adding(part), prepend=True) for layer, part in zip(layers, deep, strict=False)]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -116,7 +116,7 @@ class Idefics3(Tiled):
     def embed(self, pixels: Tensor) -> Tensor:
         views = self.cut(pixels)
         patches = self.side // self.model.config.vision_config.patch_size
-        shown = torch.ones(len(views), patches, patches, dtype=torch.bool)
+        shown = views.new_ones(len(views), patches, patches, dtype=torch.bool)
         return self.tower.embeddings(views, patch_attention_mask=shown).unflatten(0, (-1, self.views))
 
     def project(self, hidden: Tensor) -> Tensor:

@@ -60,7 +60,8 @@ def activation_measures(mlps: Sequence[Mlp], rows: Rows) -> dict[int, Tensor]:
     question, and the mean is over questions too. One row at a time: no padding takes part. Returns layer ->
     [4, neurons]; zeros where a layer does not run.
     """
-    summed = {mlp.layer: torch.zeros(4, mlp.outgoing.in_features) for mlp in mlps}
+    device = mlps[0].outgoing.weight.device
+    summed = {mlp.layer: torch.zeros(4, mlp.outgoing.in_features, device=device) for mlp in mlps}
     parts = 1
 
     def measure(layer: int, z: Tensor) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from unsee.errors import UserError
-from unsee.mllm import checkpoint
+from unsee.mllm.stored import copy_into, weights
 from unsee.sections import UnlearnSettings
 from unsee.unlearning.method import Method
 
@@ -16,5 +16,6 @@ class Retrain(Method[UnlearnSettings]):
     def before(self) -> Mapping[str, Tensor]:
         if self.work.retrained is None:
             raise UserError("method retrain needs the retrained model, which this run does not build")
-        self.work.mllm.model.load_state_dict(checkpoint.load_full(self.work.retrained).model.state_dict())
+        model = self.work.mllm.model
+        copy_into(model, weights(self.work.retrained, model))
         return {}

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from unsee.benchmark.schema import Question
 from unsee.evaluation.asking import Asked, Examiner
-from unsee.mllm.rows import Pixels, Portraits, alike, instructed, seeing
+from unsee.mllm.rows import Pixels, Portraits, alike, frozen_batch, instructed, seeing
 from unsee.sections import UnlearnSettings
-from unsee.unlearning.method import FEATURE_BATCH, Method, Term, Work
+from unsee.unlearning.method import Method, Term, Work
 from unsee.unlearning.references import kl_term
 
 
@@ -105,4 +105,4 @@ class Vgid(Method[Settings]):
         def pixels(wanted: Sequence[str]) -> Tensor:
             return torch.stack([shown[image] for image in wanted])
 
-        return fmean(Examiner(self.work.mllm, pixels, FEATURE_BATCH, frame=frame).right(asked))
+        return fmean(Examiner(self.work.mllm, pixels, frozen_batch(self.work.mllm), frame=frame).right(asked))

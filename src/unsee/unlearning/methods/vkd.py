@@ -10,11 +10,12 @@ import torch
 from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor
 
-from unsee.mllm.rows import Images, Outputs, Portraits, Seen, mean_loss
+from unsee.mllm.families import finer
+from unsee.mllm.rows import Images, Outputs, Portraits, Seen, frozen_batch, mean_loss
 from unsee.pruning import Pruned, choose_neurons, pruned_entries, zero_neurons
 from unsee.sections import Scope, ThresholdSettings, UnlearnSettings
 from unsee.statistics.importance import mean_absolute_activation, unlearning_importance
-from unsee.unlearning.method import FEATURE_BATCH, Method, Term, Work, answer_terms
+from unsee.unlearning.method import Method, Term, Work, answer_terms
 from unsee.unlearning.references import reference_features
 from unsee.unlearning.saliency import SaliencyMask
 
@@ -61,10 +62,11 @@ class VisualKnowledgeDistillation(Method[Settings]):
     def _distillation(self, work: Work) -> Term:
         """beta * L_VKD (Eq. 4)."""
         images = self._looked_at(work)
-        teacher = reference_features(images)
+        teacher = reference_features(images, frozen_batch(work.mllm))
 
         def distance(seen: Seen) -> Tensor:
-            return distillation_loss(seen.features, torch.stack([teacher[key] for key in seen.keys]))
+            wanted = torch.stack([teacher[key] for key in seen.keys]).to(seen.features.device)
+            return distillation_loss(seen.features, wanted)
 
         return Term("vkd", images, distance, self.settings.beta)
 
@@ -115,7 +117,7 @@ class VisualKnowledgeDistillation(Method[Settings]):
         """Eq. 6-8 on the fine-tuned model."""
         found = [
             mean_absolute_activation(
-                self.work.mllm, self.work.bank.pixels, rows.keys, FEATURE_BATCH, self.work.bank.frame
+                self.work.mllm, self.work.bank.pixels, rows.keys, frozen_batch(self.work.mllm), self.work.bank.frame
             )
             for rows in (self.work.forget, self.work.retain)
         ]
@@ -124,5 +126,6 @@ class VisualKnowledgeDistillation(Method[Settings]):
 
 def distillation_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """L_VKD (Eq. 4), scale-free: ||f - t||^2 / ||t||^2 per image, averaged over images. f, t: [B, N, D]."""
+    student, teacher = student.to(finer(student.dtype)), teacher.to(finer(student.dtype))
     difference = (student - teacher).square().flatten(1).sum(dim=1)
     return (difference / teacher.square().flatten(1).sum(dim=1)).mean()

@@ -1,0 +1,181 @@
+"""`unsee plan`: memory, bytes and FLOPs of a run before anything runs (docs/memory.md)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from unsee.benchmark import schema
+from unsee.benchmark.schema import Benchmark, ForgetRequest
+from unsee.compute import Compute
+from unsee.memory import resident
+from unsee.mllm.families import Mllm
+from unsee.plan.data import imagined
+from unsee.plan.models import ModelPlan, parts_of
+from unsee.plan.steps import Measured, Steps
+from unsee.sections import ComputeSettings, LoraSettings
+from unsee.settings import Settings
+from unsee.steps.build_vanilla import configuration_of
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """One step. activation_bytes: at the peak, as the step computes, and if activations were kept or recomputed.
+    host_bytes: main memory beside the device's (all of it where the device is the CPU). disk_bytes: of what the step
+    writes, and a store gets. image_tokens_per_epoch: that the LLM reads. epochs are of unlearning and training; of the
+    other steps they are one pass over all images."""
+
+    trainable_parameters: int
+    weight_bytes: int
+    gradient_bytes: int
+    optimiser_bytes: int
+    activation_bytes: Mapping[str, int]
+    cache_bytes: int
+    peak_device_bytes: int
+    host_bytes: int
+    disk_bytes: int
+    images_per_epoch: int
+    image_tokens_per_epoch: int
+    flops_per_epoch: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run's steps, its model's parameters by part, and how it computes."""
+
+    model: str
+    family: str
+    parameters: Mapping[str, int]
+    image_tokens: int
+    compute: Mapping[str, Any]
+    steps: Mapping[str, StepPlan]
+
+    def facts(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def plan(
+    settings: Settings, benchmark: Path | None = None, forget: Sequence[str] = (), only: Sequence[str] = ()
+) -> Plan:
+    """What the steps of a run need, each computed by running it on a model without weights.
+
+    Args:
+        benchmark: the directory that is given instead of the preset's own benchmark. only: these steps (none: all).
+
+    Raises:
+        UserError: the model's configuration cannot be had, or is of no known family.
+    """
+    data = imagined(settings.benchmark) if benchmark is None else schema.load(benchmark, verify=False)
+    base = settings.vanilla.base
+    return _Planner(settings, data, ForgetRequest.resolve(data, forget), base).plan(only)
+
+
+class _Planner:
+    def __init__(self, settings: Settings, benchmark: Benchmark, request: ForgetRequest, base: str):
+        self.settings, self.benchmark, self.request, self.base = settings, benchmark, request, base
+        self.model = ModelPlan.of(base, lambda: configuration_of(base))
+        self.steps = Steps(settings, benchmark, request, self.model)
+        self.interpreter = resident()
+
+    def plan(self, only: Sequence[str]) -> Plan:
+        run, settings = self.steps, self.settings
+        known: dict[str, tuple[Callable[[Compute], Measured], ComputeSettings]] = {
+            "build-vanilla": (run.build_vanilla, settings.vanilla.compute),
+            "collect-statistics": (run.collect_statistics, settings.statistics.compute),
+            "unlearn": (run.unlearn, settings.unlearn.compute),
+            "evaluate": (run.evaluate, settings.evaluation.compute),
+            "relearn-attack": (run.relearn_attack, settings.relearn.compute),
+        }
+        if not settings.relearn.percents:
+            del known["relearn-attack"]
+        compute = Compute.of(settings.unlearn.compute)
+        mllm = self.model.make(compute)
+        mllm = mllm.at(self._frame(mllm))
+        steps = {name: self._step(name, *known[name], mllm) for name in known if not only or name in only}
+        return Plan(self.base, self.model.config.model_type, parts_of(mllm), mllm.image_tokens, compute.facts, steps)
+
+    def _frame(self, mllm: Mllm) -> tuple[int, ...]:
+        shown = self.benchmark.select(role="train", modality="vqa")[0]
+        return mllm.frame_of(*self.benchmark.image(shown).size)
+
+    def _step(
+        self, name: str, measure: Callable[[Compute], Measured], settings: ComputeSettings, mllm: Mllm
+    ) -> StepPlan:
+        compute = Compute.of(settings)
+        found = measure(compute)
+        other = measure(replace(compute, checkpointing=not compute.checkpointing)) if name == "unlearn" else None
+        activations = {"as_computed": found.peak.activations}
+        if other is not None:
+            names = ("recomputed", "kept") if compute.checkpointing else ("kept", "recomputed")
+            activations |= dict(zip(names, (found.peak.activations, other.peak.activations), strict=True))
+        images = self._images(name)
+        cache = found.kept * self._cached_images()
+        host = self.interpreter + cache + (found.peak.total if compute.device == "cpu" else 0)
+        return StepPlan(
+            trainable_parameters=found.trained,
+            weight_bytes=found.peak.weights,
+            gradient_bytes=found.peak.gradients,
+            optimiser_bytes=found.peak.optimiser,
+            activation_bytes=activations,
+            cache_bytes=cache,
+            peak_device_bytes=found.peak.total + (self.interpreter + cache if compute.device == "cpu" else 0),
+            host_bytes=host,
+            disk_bytes=self._written(name, found, mllm, compute),
+            images_per_epoch=images,
+            image_tokens_per_epoch=images * mllm.image_tokens,
+            flops_per_epoch=found.flops * images,
+        )
+
+    def _images(self, step: str) -> int:
+        """That a step's epoch goes by: rows of its training, or images it looks at."""
+        trained = self.benchmark.select(role="train", modality="vqa")
+        if step == "build-vanilla":
+            if isinstance(self.settings.vanilla, LoraSettings):
+                return len(trained)
+            return len({q.image for q in trained})
+        people = {
+            "collect-statistics": {*self.request.forget, *self.request.retain},
+            "unlearn": {*self.request.forget},
+            "relearn-attack": {*self.request.forget},
+        }
+        if step == "evaluate":
+            return len({q.image for q in self.benchmark.select(role="eval", modality="vqa")})
+        return len({q.image for q in trained if q.entity_id in people[step]})
+
+    def _cached_images(self) -> int:
+        """Versions of trained portraits, whose frozen features are kept."""
+        people = {*self.request.forget, *self.request.retain}
+        trained = {q.image for q in self.benchmark.select(role="train", modality="vqa") if q.entity_id in people}
+        return len(trained) * self.settings.unlearn.versions
+
+    @staticmethod
+    def _written(step: str, found: Measured, mllm: Mllm, compute: Compute) -> int:
+        """Bytes of what the step leaves: a model, statistics, a delta."""
+        whole = sum(p.numel() for p in mllm.model.parameters()) * compute.dtype.itemsize
+        visual = sum(p.numel() for p in mllm.visual_parameters(None).values())
+        written = {"build-vanilla": whole, "collect-statistics": 2 * 4 * visual, "unlearn": 4 * found.trained}
+        return written.get(step, 0)
+
+
+def table(found: Plan) -> str:
+    """The plan for people."""
+    parts = ", ".join(f"{name} {number / 1e6:,.0f} M" for name, number in found.parameters.items())
+    lines = [
+        f"{found.model} ({found.family}): {parts}; {found.image_tokens} tokens an image",
+        f"computing on {found.compute['device']} in {found.compute['precision']}",
+        "",
+        f"{'GiB':20}{'peak':>8}{'weights':>9}{'gradients':>11}{'optimiser':>11}{'activations':>13}"
+        f"{'host':>8}{'disk':>8}{'TFLOP an epoch':>16}",
+    ]
+    for name, step in found.steps.items():
+        sizes = (
+            step.peak_device_bytes, step.weight_bytes, step.gradient_bytes, step.optimiser_bytes,
+            step.activation_bytes["as_computed"], step.host_bytes, step.disk_bytes,
+        )  # fmt: skip
+        figures = zip(sizes, (8, 9, 11, 11, 13, 8, 8), strict=True)
+        row = "".join(f"{size / GIB:{width}.2f}" for size, width in figures)
+        lines.append(f"{name:20}{row}{step.flops_per_epoch / 1e12:16,.1f}")
+    return "\n".join(lines)

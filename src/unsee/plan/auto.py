@@ -1,0 +1,86 @@
+"""`--preset auto`: settings for any base of a known family, and whether its run fits this machine."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from unsee.benchmark import schema
+from unsee.compute import PLAIN
+from unsee.errors import UserError
+from unsee.memory import available
+from unsee.plan import GIB, Plan, plan
+from unsee.plan.models import ModelPlan
+from unsee.progress import say
+from unsee.settings import load_settings
+from unsee.steps.build_vanilla import configuration_of
+
+AUTO = "auto"
+TINY = 100_000_000
+"""Models of fewer parameters are trained whole, as the embedded ones are."""
+ATTACK = "relearn-attack"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A run of a model on a benchmark, and what of its settings is said."""
+
+    model: str
+    benchmark: Path
+    config: Path | None = None
+    assignments: Sequence[str] = ()
+    method: str = "vkd"
+    forget: Sequence[str] = ()
+
+    def preset(self) -> tuple[str, list[str]]:
+        """The preset whose model is nearest, and what of it is other for this one.
+
+        Raises:
+            UserError: no such model, or one of no known family.
+        """
+        data = schema.load(self.benchmark, verify=False)
+        model = ModelPlan.of(self.model, lambda: configuration_of(self.model))
+        mllm = model.make(PLAIN)
+        layers, tiny = len(mllm.tower_layers), sum(p.numel() for p in mllm.model.parameters()) < TINY
+        near = "qwen2-vl-7b" if model.config.model_type.startswith("qwen") else "llava-1.5-7b"
+        deeper = max(1, layers // 2)
+        own = [f"vanilla.base={self.model}", f"prune.layers={deeper}", f"unlearn.layers={deeper}"]
+        return "embedded" if tiny else f"{near}-{data.shape}", own
+
+    def fitting(self) -> tuple[str, list[str]]:
+        """The same, once it is known that the run fits: preset and assignments. An attack that does not fit is left
+        out, since it changes every weight of the model in float32.
+
+        Raises:
+            UserError: it does not fit.
+        """
+        preset, own = self.preset()
+        assignments = [*own, *self.assignments]
+        settings = load_settings(
+            preset, config=self.config, assignments=assignments, method=self.method, benchmark=str(self.benchmark)
+        )
+        found = plan(settings, self.benchmark, self.forget)
+        device, free = found.compute["device"], free_on(found.compute["device"])
+        too_large = [name for name in found.steps if found.steps[name].peak_device_bytes > free]
+        if too_large == [ATTACK]:
+            say(f"the relearning attack needs {_gib(found, ATTACK)} of {free / GIB:.1f} GiB, and is left out")
+            return preset, [*assignments, "relearn.percents=[]"]
+        if too_large:
+            raise UserError(
+                f"{self.model} does not fit: the step {too_large[0]} needs {_gib(found, too_large[0])}, and "
+                f"{free / GIB:.1f} GiB are free on {device}; take a smaller model or a larger machine, or change what "
+                "`unsee plan` says it goes to"
+            )
+        most = max(step.peak_device_bytes for step in found.steps.values())
+        say(f"{self.model}: settings of {preset}, at most {most / GIB:.1f} GiB")
+        return preset, assignments
+
+
+def _gib(found: Plan, step: str) -> str:
+    return f"{found.steps[step].peak_device_bytes / GIB:.1f} GiB"
+
+
+def free_on(device: str) -> int:
+    """Bytes that a step could have on this machine's device."""
+    return torch.cuda.mem_get_info()[0] if device == "cuda" else available()

@@ -1,0 +1,72 @@
+"""`--preset auto`: any base of a known family, if it fits."""
+
+import pytest
+from typer.testing import CliRunner
+
+from unsee.benchmark import embedded
+from unsee.cli import app
+from unsee.errors import UserError
+from unsee.plan import GIB, auto
+from unsee.sections import BenchmarkSettings
+from unsee.settings import SHIPPED_BASE, load_settings
+
+SMALL = (
+    "unlearn.batch_forget_images=2", "unlearn.batch_retain_images=2", "unlearn.micro_batch_images=2",
+    "unlearn.blends=2", "relearn.percents=[]", "statistics.batch_images=2", "evaluation.batch_images=2",
+    "evaluation.generate=false", "vanilla.batch_images=2", "compute.threads=1",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    out = tmp_path_factory.mktemp("auto") / "people"
+    embedded.generate(BenchmarkSettings(forget=1, retain=2, train_views=2, heldout_views=1, seed=5), out)
+    return out
+
+
+def test_a_tiny_model_gets_the_embedded_recipe_and_its_own_layers(people):
+    preset, assignments = auto.Asked(str(SHIPPED_BASE), people).preset()
+    assert preset == "embedded"
+    settings = load_settings(preset, assignments=assignments)
+    assert (settings.vanilla.base, settings.unlearn.layers, settings.prune.layers) == (str(SHIPPED_BASE), 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("model", "preset", "layers"),
+    [("llava-hf/llava-1.5-7b-hf", "llava-1.5-7b-mllmu", 11), ("Qwen/Qwen2-VL-7B-Instruct", "qwen2-vl-7b-mllmu", 16)],
+)
+def test_a_large_model_gets_the_preset_of_the_nearest_family(people, model, preset, layers):
+    chosen, assignments = auto.Asked(model, people).preset()
+    assert chosen == preset
+    assert load_settings(chosen, assignments=assignments).unlearn.layers == layers
+
+
+def test_a_run_that_fits_goes_with_its_own_settings_and_then_those_given(people):
+    preset, assignments = auto.Asked(str(SHIPPED_BASE), people, assignments=SMALL).fitting()
+    assert preset == "embedded"
+    assert tuple(assignments[-len(SMALL) :]) == SMALL
+
+
+def test_what_does_not_fit_is_refused_in_a_sentence(people, monkeypatch):
+    monkeypatch.setattr(auto, "free_on", lambda device: GIB // 4)
+    words = r"does not fit: the step build-vanilla needs [0-9.]+ GiB, and 0\.2 GiB are free on cpu"
+    with pytest.raises(UserError, match=words):
+        auto.Asked(str(SHIPPED_BASE), people, assignments=SMALL).fitting()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--preset", "auto"], "--preset auto needs --model"),
+        (["--model", "here"], "--model here is for --preset auto"),
+    ],
+)
+def test_what_auto_needs_is_told(given, words, tmp_path):
+    with pytest.raises(UserError, match=words):
+        CliRunner().invoke(app, ["run", *given, "--out", str(tmp_path)], catch_exceptions=False)
+
+
+def test_a_model_of_no_known_family_is_refused(people, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(UserError, match="model_type 'bert' is not supported"):
+        auto.Asked(str(tmp_path), people).preset()

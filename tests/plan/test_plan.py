@@ -1,0 +1,90 @@
+"""The plan of a run: of the published models, and against what steps really take."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import mid_size
+import pytest
+from typer.testing import CliRunner
+
+from unsee.benchmark.schema import ForgetRequest
+from unsee.cli import app
+from unsee.compute import Compute
+from unsee.plan import GIB, plan, table
+from unsee.plan.data import few, imagined
+from unsee.plan.models import PUBLISHED, ModelPlan, parts_of
+from unsee.plan.steps import Steps
+from unsee.settings import SHIPPED_BASE, load_settings
+
+SMALL = [
+    "unlearn.batch_forget_images=2", "unlearn.batch_retain_images=2", "unlearn.micro_batch_images=2",
+    "unlearn.blends=2", "relearn.percents=[]", "statistics.batch_images=2", "evaluation.batch_images=2",
+    "vanilla.batch_images=2", "compute.threads=1",
+]  # fmt: skip
+
+
+def test_the_published_models_have_the_published_numbers_of_parameters():
+    found = {
+        name: sum(parts_of(ModelPlan.of(name, lambda: SHIPPED_BASE).make(Compute())).values()) for name in PUBLISHED
+    }
+    assert found == {"llava-hf/llava-1.5-7b-hf": 7_063_427_072, "Qwen/Qwen2-VL-7B-Instruct": 8_291_375_616}
+
+
+def test_an_imagined_benchmark_has_the_published_sizes():
+    benchmark = imagined(load_settings("llava-1.5-7b-mllmu", assignments=["benchmark.forget_percent=10"]).benchmark)
+    counts = benchmark.counts
+    assert (counts["forget people"], counts["retain people"], counts["realworld people"]) == (50, 450, 153)
+    request = ForgetRequest.resolve(benchmark, ())
+    sample, some = few(benchmark, request, (3, 2))
+    assert (len(some.forget), len(some.retain)) == (3, 2)
+    assert set(sample.entities) == {*some.forget, *some.retain}
+
+
+def test_every_step_of_the_embedded_preset_is_planned():
+    found = plan(load_settings("embedded", assignments=SMALL))
+    assert set(found.steps) == {"build-vanilla", "collect-statistics", "unlearn", "evaluate"}
+    unlearn, vanilla = found.steps["unlearn"], found.steps["build-vanilla"]
+    assert vanilla.trainable_parameters == sum(found.parameters.values())
+    assert vanilla.optimiser_bytes == pytest.approx(8 * vanilla.trainable_parameters, rel=0.001)
+    assert vanilla.gradient_bytes == pytest.approx(4 * vanilla.trainable_parameters, rel=0.001)
+    assert unlearn.disk_bytes == 4 * unlearn.trainable_parameters
+    assert unlearn.images_per_epoch == 20 * 8
+    assert unlearn.activation_bytes["recomputed"] < unlearn.activation_bytes["kept"]
+    assert all(step.flops_per_epoch > 0 for step in found.steps.values())
+    assert "unlearn" in table(found)
+
+
+def test_the_command_prints_bytes_as_json():
+    given = [argument for assignment in SMALL for argument in ("--set", assignment)]
+    found = CliRunner().invoke(app, ["plan", *given, "--step", "unlearn", "--json"])
+    assert found.exit_code == 0, found.output
+    steps = json.loads("\n".join(line for line in found.output.splitlines() if not line.startswith("»")))["steps"]
+    assert steps.keys() == {"unlearn"}
+    assert steps["unlearn"]["peak_device_bytes"] > steps["unlearn"]["weight_bytes"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("benchmark", ["mllmu", "clear"])
+@pytest.mark.parametrize("model", ["llava-1.5-7b", "qwen2-vl-7b"])
+def test_unlearning_a_7b_model_fits_a_card_of_24_gb(model, benchmark):
+    settings = load_settings(f"{model}-{benchmark}")
+    data = imagined(settings.benchmark)
+    plan_of = ModelPlan.of(settings.vanilla.base, lambda: SHIPPED_BASE)
+    steps = Steps(settings, data, ForgetRequest.resolve(data, ()), plan_of)
+    found = steps.unlearn(Compute(precision="bfloat16", checkpointing=settings.unlearn.compute.checkpointing))
+    assert 13 * GIB < found.peak.total < 22 * GIB
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", mid_size.RUNS)
+def test_the_plan_is_within_15_percent_of_what_unlearning_takes(name):
+    run = subprocess.run([sys.executable, mid_size.__file__, name], check=True, capture_output=True, text=True)
+    measured = json.loads(run.stdout.splitlines()[-1])
+    steps = mid_size.steps_of(name)
+    parts = steps.model.config, steps.model.tokenizer, steps.model.image_processor
+    found = replace(steps, model=ModelPlan(parts)).unlearn(Compute(threads=2))
+    planned = measured["before"] + found.peak.total + found.kept * 4
+    assert planned == pytest.approx(measured["peak"], rel=0.15)
+    assert found.peak.total > 0.5 * measured["peak"]
