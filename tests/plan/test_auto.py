@@ -41,6 +41,7 @@ def test_a_large_model_gets_the_preset_of_the_nearest_family(people, model, pres
     assert load_settings(chosen, assignments=assignments).unlearn.layers == layers
 
 
+@pytest.mark.slow
 def test_a_run_that_fits_goes_with_its_own_settings_and_then_those_given(people):
     preset, assignments = auto.Asked(str(SHIPPED_BASE), people, assignments=SMALL).fitting()
     assert preset == "embedded"

@@ -58,7 +58,7 @@ class Tracker(MemTracker):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in NUMBERS and isinstance(args[0], FakeTensor):
             return False if args[0].dtype == torch.bool else 1
-        if func is aten._to_copy.default and (kwargs or {}).get("device") == torch.device("cpu"):
+        if func is aten._to_copy.default and _moves(args[0], **(kwargs or {})):
             copied = func(*args, **kwargs)
             self._moved[copied.untyped_storage()] = copied.nbytes
             self.most_kept = max(self.most_kept, sum(self._moved.values()))
@@ -78,6 +78,11 @@ class Tracker(MemTracker):
         gradients, optimiser = found["Gradient"], found["Optstate"]
         total = found["Total"]
         return Peak(total, weights, gradients, optimiser, total - weights - gradients - optimiser)
+
+
+def _moves(tensor: Tensor, device: torch.device | None = None, dtype: torch.dtype | None = None, **_: Any) -> bool:
+    """Whether a copy is of the same numbers to main memory; a cast stays where it is."""
+    return device == torch.device("cpu") and dtype in (None, tensor.dtype)
 
 
 class Counter(FlopCounterMode):
