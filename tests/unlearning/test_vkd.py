@@ -48,8 +48,9 @@ def teacher():
 @pytest.fixture
 def terms(monkeypatch, teacher):
     """terms(alpha, beta, bound): VKD's terms by name, its teacher's features given."""
-    monkeypatch.setattr("unsee.unlearning.methods.vkd.reference_features", lambda rows: teacher)
-    work = SimpleNamespace(forget=object(), retain=object(), others={"retain": object()})
+    monkeypatch.setattr("unsee.unlearning.methods.vkd.reference_features", lambda rows, most: teacher)
+    mllm = SimpleNamespace(image_tokens=16)
+    work = SimpleNamespace(mllm=mllm, forget=object(), retain=object(), others={"retain": object()})
 
     def of(alpha, beta, bound="none"):
         method = VisualKnowledgeDistillation(settings("vkd", alpha=alpha, beta=beta, bound=bound), work)
