@@ -132,6 +132,17 @@ def costs(
     typer.echo(f"\n{costs.table(costs.main(out, methods))}")
 
 
+@app.command()
+def utilisation(
+    out: Annotated[Path, typer.Option(help="JSON file to write.")],
+    steps: Annotated[int, typer.Option(min=1, help="Unlearning steps.")] = 50,
+) -> None:
+    """Take a model of 157 million parameters through all phases, and measure how well they use the processor."""
+    from unsee.bench import utilisation
+
+    typer.echo(f"\n{utilisation.table(utilisation.main(out, steps))}")
+
+
 @benchmark_app.command("generate")
 def benchmark_generate(
     out: Out,

@@ -20,6 +20,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from unsee.bench.ours import collect_statistics, with_statistics
 from unsee.bench.workloads import PRESET, RECIPES, Recipe, Workload
 from unsee.benchmark import embedded
 from unsee.comparison import paper
@@ -30,11 +31,7 @@ from unsee.errors import UserError
 from unsee.memory import peak_resident
 from unsee.mllm.rows import Portraits, Rows
 from unsee.progress import say
-from unsee.pruning import choose_neurons
 from unsee.settings import OWN_SECTIONS, Settings, load_settings, method_entries
-from unsee.statistics.importance import mean_absolute_activation, unlearning_importance
-from unsee.steps.collect_statistics import fisher_of_portraits
-from unsee.steps.unlearn import QUESTION_SETS
 from unsee.storage.artifact import write_json
 from unsee.tracking import NoTracker
 from unsee.training import Checkpoints
@@ -168,20 +165,7 @@ def _work(workload: Workload) -> Work:
     work = workload.work()
     if work.settings.scope == "full":
         return work
-    settings, mllm = workload.settings.statistics, work.mllm
-    people = (work.request.forget, work.request.retain)
-    sets = {
-        name: Portraits(mllm, work.bank, work.benchmark, of) for name, of in zip(QUESTION_SETS, people, strict=True)
-    }
-    importance = [
-        mean_absolute_activation(mllm, work.bank.pixels, portraits.keys, settings.batch_images, work.bank.frame)
-        for portraits in sets.values()
-    ]
-    return replace(
-        work,
-        fisher={name: fisher_of_portraits(mllm, portraits, settings, name) for name, portraits in sets.items()},
-        pruned=choose_neurons(unlearning_importance(importance[0], importance[1:]), work.pruning).chosen,
-    )
+    return with_statistics(work, collect_statistics(work, workload.settings.statistics))
 
 
 def _per_epoch(unlearning: Unlearning) -> dict[str, Any]:

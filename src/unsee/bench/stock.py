@@ -2,7 +2,7 @@
 
 One right-padded row per question (per question and option in evaluation) with its own copy of the image, text losses
 computed although a frozen LLM makes their gradient zero, a live teacher, a backward pass per sample for the Fisher
-information. Gradients are taken for the tunable tensors only, as in ours.
+information. Gradients are taken for the tunable tensors only, as in ours, or, with `unlearn.scope` full, for all.
 """
 
 import copy
@@ -68,7 +68,7 @@ class Stock:
         self.forget, self.retain = workload.work().forget, workload.work().retain
         by_name = workload.benchmark.select(role="train", modality="qa")
         self.texts = [self.mllm.prompter.trained(q.prompt, q.answer, image=False) for q in by_name]
-        self.parameters = self.mllm.visual_parameters(self.settings.layers)
+        self.parameters = workload.work().parameters
         forget, retain = workload.fisher.values()
         assert self.settings.mask is not None
         mask = saliency_mask(forget, [retain], self.settings.mask)
@@ -98,8 +98,8 @@ class Stock:
         forgetting = self._pass(self.forget, forget_images, distilled=False)
         ascent = _take_gradients(self.parameters)
         preserving = self._pass(self.retain, retain_images, distilled=True)
-        descent = _take_gradients(self.parameters)
         text = self._text_losses(self.texts[step % self._steps :: self._steps])
+        descent = _take_gradients(self.parameters)
         self._combine({name: -self.settings.alpha * g for name, g in ascent.items()}, descent)
         return {
             "forget_loss": forgetting["loss"],
@@ -131,9 +131,14 @@ class Stock:
         return (features - teacher).square().flatten(1).sum(dim=1) / teacher.square().flatten(1).sum(dim=1)
 
     def _text_losses(self, texts: Sequence[Rendered]) -> float:
-        """Mean loss of questions by name: no gradient reaches a tunable tensor."""
-        losses = [plain.row_outputs(self.mllm, rows, None).losses for rows in chunks(texts, TEXT_ROWS)]
-        return float(torch.cat(losses).mean().detach())
+        """Mean loss of questions by name, its gradients accumulated: of tensors of the vision part there are none."""
+        total = 0.0
+        for rows in chunks(texts, TEXT_ROWS):
+            loss = plain.row_outputs(self.mllm, rows, None).losses.sum() / len(texts)
+            if loss.requires_grad:
+                loss.backward()
+            total += float(loss.detach())
+        return total
 
     def _combine(self, forget: dict[str, Tensor], preserve: dict[str, Tensor]) -> None:
         for gradients, masked in ((forget, True), (preserve, self.settings.mask_on == "update")):
@@ -143,8 +148,8 @@ class Stock:
                 if name in self.frozen_entries:
                     gradient.masked_fill_(self.frozen_entries[name], 0)
             clip(list(gradients.values()), self.settings.clip)
-        for name, parameter in self.parameters.items():
-            parameter.grad = forget[name] + preserve[name]
+        for name, gradient in forget.items():
+            self.parameters[name].grad = gradient + preserve[name]
 
     @torch.inference_mode()
     def scores(self, asked: Sequence[Asked]) -> list[list[float]]:

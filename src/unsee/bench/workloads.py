@@ -1,4 +1,5 @@
-"""The workloads of the bench: the embedded model as shipped, and LLaVA-1.5's token geometry at reduced widths."""
+"""The workloads of the bench: the embedded model as shipped, LLaVA-1.5's token geometry at reduced widths, and a
+mid-size model at full widths (`MIDSIZE`)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -104,7 +105,8 @@ class Recipe:
         mllm.model.eval()
         generator = torch.Generator().manual_seed(SEED)
         pruned = {m.layer: torch.rand(m.outgoing.in_features, generator=generator) < PRUNED for m in mllm.tower_mlps()}
-        tunable = mllm.visual_parameters(settings.unlearn.layers)
+        full = settings.unlearn.scope == "full"
+        tunable = dict(mllm.model.named_parameters()) if full else mllm.visual_parameters(settings.unlearn.layers)
         fisher = {
             name: {n: torch.rand(p.shape, generator=generator) for n, p in tunable.items()} for name in QUESTION_SETS
         }
@@ -161,6 +163,45 @@ def make_llava_geometry() -> Llava:
     return Llava(LlavaForConditionalGeneration(config), tokenizer, processor)
 
 
+def make_midsize(llm_layers: int = 30) -> Llava:
+    """157 million parameters: an LLM of SmolLM2-135M's shape and a tower as deep and as finely patched as CLIP's
+    ViT-B/16 at half its width (that of ViT-S/16), 196 image tokens at 224 px. Only the tokenizer is the embedded one.
+    """
+    torch.manual_seed(SEED)
+    tokenizer = embedded_model.make_tokenizer()
+    tower = CLIPVisionConfig(
+        hidden_size=384,
+        intermediate_size=1536,
+        num_hidden_layers=12,
+        num_attention_heads=6,
+        image_size=224,
+        patch_size=16,
+        projection_dim=384,
+    )
+    text = LlamaConfig(
+        vocab_size=49152,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=llm_layers,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        max_position_embeddings=8192,
+        rms_norm_eps=1e-5,
+        rope_theta=100000.0,
+        pad_token_id=tokenizer.pad_token_id,
+        tie_word_embeddings=True,
+    )
+    config = LlavaConfig(
+        vision_config=tower,
+        text_config=text,
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=196,
+        tie_word_embeddings=True,
+    )
+    processor = CLIPImageProcessorPil(size={"shortest_edge": 224}, crop_size={"height": 224, "width": 224})
+    return Llava(LlavaForConditionalGeneration(config), tokenizer, processor)
+
+
 def everything(asked: Asked) -> bool:
     """The whole examination."""
     return True
@@ -200,3 +241,27 @@ RECIPES = {
     ),
 }
 """What `unsee bench` measures."""
+
+MIDSIZE = Recipe(
+    make_midsize,
+    nine_longer_questions,
+    everything,
+    (
+        "vanilla.base=random weights",
+        "benchmark.forget=1",
+        "benchmark.retain=1",
+        "benchmark.train_views=2",
+        "benchmark.heldout_views=2",
+        "statistics.batch_images=1",
+        "prune.layers=6",
+        "unlearn.layers=6",
+        "unlearn.batch_forget_images=1",
+        "unlearn.batch_retain_images=1",
+        "unlearn.batch_people=1",
+        "unlearn.micro_batch_images=1",
+        "evaluation.batch_images=4",
+    ),
+    batch_rows=(3,),
+    repetitions=1,
+)
+"""What `unsee utilisation` measures: an epoch is a step, of a forget and a retain portrait with nine questions each."""

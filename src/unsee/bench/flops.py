@@ -1,0 +1,102 @@
+"""What a phase computes and how fast: FLOPs of its matrix products, seconds, and the processor's measured peak."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+PEAK_SIZES = (
+    (1024, 1024, 1024),
+    (2048, 2048, 2048),
+    (2048, 576, 1536),
+    (2048, 1536, 576),
+    (2048, 3072, 768),
+)
+"""Rows, inner size and columns of the products whose best rate is the peak: square ones, and an MLP's."""
+PEAK_RUNS = 5
+
+Result = TypeVar("Result")
+Shape = Sequence[int]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Floating-point operations of all matrix products of a phase (a multiplication and an addition are two), and
+    wall-clock seconds."""
+
+    flops: float
+    seconds: float
+
+    def __add__(self, other: "Phase") -> "Phase":
+        return Phase(self.flops + other.flops, self.seconds + other.seconds)
+
+    def __truediv__(self, count: float) -> "Phase":
+        return Phase(self.flops / count, self.seconds / count)
+
+    def figures(self, peak: float) -> dict[str, float]:
+        """With the model FLOPs utilisation: the share of a peak in FLOP/s."""
+        return {**asdict(self), "utilisation": self.flops / self.seconds / peak}
+
+
+def counted(work: Callable[[], object]) -> int:
+    """FLOPs of a run. Counting slows small operations down, so it is not timed."""
+    with FlopCounterMode(display=False, custom_mapping=_ATTENTION) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+def measured(work: Callable[[], Result]) -> tuple[Phase, Result]:
+    """Of work that can be done twice: first counted, which warms up, then timed."""
+    flops = counted(work)
+    started = time.perf_counter()
+    result = work()
+    return Phase(flops, time.perf_counter() - started), result
+
+
+def matmul_peak() -> float:
+    """FLOP/s of the fastest float32 matrix product, with the threads that are set."""
+    return max(_rate(*size) for size in PEAK_SIZES)
+
+
+def _rate(rows: int, inner: int, columns: int) -> float:
+    left, right = torch.randn(rows, inner), torch.randn(columns, inner)
+    clock = [time.perf_counter()]
+    for _ in range(PEAK_RUNS):
+        torch.nn.functional.linear(left, right)
+        clock.append(time.perf_counter())
+    return 2 * rows * inner * columns / min(after - before for before, after in pairwise(clock))
+
+
+def _attention_flops(
+    query: Shape, key: Shape, _value: Shape, _dropout: float = 0.0, causal: bool = False, **_: Any
+) -> int:
+    """Scores and their weighted sum, of the pairs that see each other."""
+    *heads, tokens, width = query
+    pairs = tokens * (tokens + 1) // 2 if causal else tokens * key[-2]
+    return 4 * torch.Size(heads).numel() * pairs * width
+
+
+def _attention_backward_flops(
+    _gradient: Shape,
+    query: Shape,
+    key: Shape,
+    value: Shape,
+    _out: Shape,
+    _sums: Shape,
+    dropout: float,
+    causal: bool,
+    **_: Any,
+) -> int:
+    """Gradients of both factors of both products; what the kernel computes again is not counted."""
+    return 2 * _attention_flops(query, key, value, dropout, causal)
+
+
+_ATTENTION = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward_flops,
+}
+"""torch's counter knows the kernels of GPUs only."""
