@@ -11,7 +11,7 @@ import torch
 from unsee.errors import UserError
 from unsee.parallel import world
 from unsee.progress import say
-from unsee.sections import Bits, ComputeSettings
+from unsee.sections import ComputeSettings
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,6 @@ class Compute:
     device: Literal["cpu", "cuda"] = "cpu"
     precision: Literal["float32", "bfloat16"] = "float32"
     checkpointing: bool = False
-    frozen_bits: Bits | None = None
 
     @classmethod
     def of(cls, settings: ComputeSettings) -> "Compute":
@@ -36,14 +35,9 @@ class Compute:
         if not has_cuda and settings.device == "cuda":
             raise UserError("compute.device = cuda, but torch finds no CUDA device here; use auto or cpu")
         device = settings.device if settings.device != "auto" else "cuda" if has_cuda else "cpu"
-        if settings.frozen_bits is not None and device == "cpu":
-            raise UserError(
-                f"compute.frozen_bits = {settings.frozen_bits} needs a CUDA device, and this step computes on the CPU; "
-                "leave it null"
-            )
         fast = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         precision = settings.precision if settings.precision != "auto" else "bfloat16" if fast else "float32"
-        return cls(settings.threads, device, precision, settings.checkpointing, settings.frozen_bits)
+        return cls(settings.threads, device, precision, settings.checkpointing)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -62,8 +56,7 @@ class Compute:
         torch.set_flush_denormal(True)
         name = torch.cuda.get_device_name() if self.device == "cuda" else f"the CPU with {self.threads} threads"
         light = ", activations computed twice" if self.checkpointing else ""
-        bits = f", the frozen LLM in {self.frozen_bits} bits" if self.frozen_bits else ""
-        say(f"computing on {name} in {self.precision}{bits}{light}")
+        say(f"computing on {name} in {self.precision}{light}")
 
 
 PLAIN = Compute()

@@ -31,23 +31,18 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-Bits = Literal[8, 4]
-
-
 class ComputeSettings(Section):
     """How a step computes (`unsee.compute`). Without more said: on the CPU, in float32.
 
     device, precision: auto goes by what the hardware has: CUDA, and bfloat16 where it is fast. precision: of frozen
     weights, and of forward and backward; weights that are trained stay float32. checkpointing: activations inside
-    layers are computed a second time rather than kept. frozen_bits: of the LLM's weights where it is frozen, by
-    bitsandbytes; null leaves them as they are.
+    layers are computed a second time rather than kept.
     """
 
     threads: PositiveInt
     device: Literal["auto", "cpu", "cuda"] = "cpu"
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
     checkpointing: bool = False
-    frozen_bits: Bits | None = None
 
 
 class BenchmarkSettings(Section):
