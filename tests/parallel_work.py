@@ -137,7 +137,7 @@ class Doing:
         portraits = Portraits(mllm, bank, self.benchmark, self.request.forget)
         found: dict[str, Any] = {"importance": arrays(mean_absolute_activation(mllm, bank.pixels, portraits.keys, 1))}
         for unit in ("image", "question"):
-            asked = StatisticsSettings(fisher_unit=unit, batch_images=2, threads=2)
+            asked = StatisticsSettings(fisher_unit=unit, batch_images=2, compute={"threads": 2})
             found[unit] = arrays(fisher_of_portraits(mllm, portraits, asked, "forget"))
         return found
 

@@ -18,9 +18,10 @@ from unsee.bench.measure import seconds, versions
 from unsee.bench.ours import collect_statistics, with_statistics
 from unsee.bench.stock import Stock
 from unsee.bench.workloads import MIDSIZE, Recipe, Workload
+from unsee.compute import Compute
 from unsee.errors import UserError
 from unsee.evaluation.asking import Examiner
-from unsee.mllm.families import Mllm, set_compute
+from unsee.mllm.families import Mllm
 from unsee.progress import say
 from unsee.storage.artifact import write_json
 from unsee.tracking import NoTracker
@@ -41,7 +42,7 @@ def main(out: Path, steps: int, recipe: Recipe = MIDSIZE) -> Report:
     with tempfile.TemporaryDirectory() as directory:
         benchmark = Path(directory) / "benchmark"
         workload = recipe.build(benchmark, f"unlearn.least_steps={steps}")
-        set_compute(workload.settings.unlearn.threads)
+        Compute.of(workload.settings.unlearn.compute).start()
         peak = matmul_peak()
         say(f"peak: {peak / 1e9:.0f} GFLOP/s in float32 on {torch.get_num_threads()} threads")
         phases, epochs = _phases(workload)
