@@ -20,6 +20,8 @@ from typing import Any, TextIO
 
 from matplotlib.figure import Figure
 
+from unsee.code import code_digest
+
 RETAIN, REALWORLD = "retain/vqa/heldout_accuracy", "realworld/vqa/heldout_accuracy"
 MODELS = ("vanilla", "unlearned")
 CLAIMED, ANSWERED = "claimed by run ", ("honoured", "not_honoured", "unmatched", "invalid")
@@ -40,12 +42,11 @@ def main() -> None:
     lock = alone(given.out)
     asked = {"people": given.people, "seed": given.seed, "set": given.set}
     write(given.out / "asked.json", first_of(given.out / "asked.json", asked, "other options"))
+    code = {"code_digest": code_digest()}
+    write(given.out / "code.json", first_of(given.out / "code.json", code, "other code"))
     points = []
     for number in range(1, given.requests + 1):
-        answers = answered(given, number)
-        code = {"code_digest": answers["code_digest"]}
-        write(given.out / "code.json", first_of(given.out / "code.json", code, "other code"))
-        points.append(point(number, answers))
+        points.append(point(number, answered(given, number)))
         write(given.out / "continual.json", points)
         print(told(points), flush=True)
     plot(points).savefig(given.plot or given.out / "continual.png", dpi=150)

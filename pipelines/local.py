@@ -204,7 +204,7 @@ def _stoppable(runner: Runner) -> Iterator[None]:
 
     Steps are stopped until the block is left: KFP runs loops in threads, which go on meanwhile.
     """
-    left = threading.Event()
+    left, stopping = threading.Event(), list[threading.Thread]()
 
     def keep_stopping() -> None:
         while not left.wait(SECONDS_BETWEEN_STOPS):
@@ -213,7 +213,8 @@ def _stoppable(runner: Runner) -> Iterator[None]:
     def stop(number: int, _frame: FrameType | None) -> None:
         runner.skip("the run was stopped")
         runner.stop()
-        threading.Thread(target=keep_stopping, daemon=True).start()
+        stopping.append(threading.Thread(target=keep_stopping, daemon=True))
+        stopping[-1].start()
         raise SystemExit(128 + number)
 
     found = {number: signal.getsignal(number) for number in SIGNALS}
@@ -224,6 +225,8 @@ def _stoppable(runner: Runner) -> Iterator[None]:
         yield
     finally:
         left.set()
+        for thread in stopping:
+            thread.join()
         for number, handler in previous.items():
             signal.signal(number, handler)
 

@@ -69,7 +69,8 @@ class Processes:
         os.environ[STOPPED] = reason
 
     def stop(self) -> None:
-        """Terminate, then kill. How they ended is left for KFP to hear: it takes what it cannot hear for success."""
+        """Terminate, then kill, all children of this process. How they ended is left for KFP to hear: it takes what
+        it cannot hear for success."""
         processes, deadline = psutil.Process().children(recursive=True), time.monotonic() + SECONDS_TO_STOP
         for process in processes:
             with suppress(psutil.NoSuchProcess):

@@ -36,7 +36,7 @@ from unsee.unlearning.trainer import Unlearning
 
 Chosen = tuple[str, str]
 """The name of a work, and the sharding of the model where it is trained."""
-BASE = {"base": "", "learning_rate": 1e-3, "weight_decay": 0.01, "threads": 2, "seed": 0}
+BASE = {"base": "", "learning_rate": 1e-3, "weight_decay": 0.01, "compute": {"threads": 2}, "seed": 0}
 FULL = {**BASE, "text_steps": 2, "steps": 2, "batch_images": 3, "questions_per_image": 2}
 LORA = {
     **BASE, "rank": 4, "alpha": 8, "dropout": 0.0, "epochs": 1, "warmup_epochs": 0, "batch_questions": 5,
@@ -46,7 +46,7 @@ FEW = {"batch_forget_images": 1, "epochs": 1}
 UNLEARN = {"batch_forget_images": 3, "batch_retain_images": 3, "micro_batch_images": 1, "epochs": 2}
 RELEARN = {
     "percents": (), "samplings": (), "epochs": 2, "batch_images": 3, "learning_rate": 1e-3, "choice": "options",
-    "evaluation_batch_images": 1, "threads": 2, "seed": 0,
+    "evaluation_batch_images": 1, "compute": {"threads": 2}, "seed": 0,
 }  # fmt: skip
 
 

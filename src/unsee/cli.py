@@ -99,12 +99,15 @@ def plan(
     forget: Forget = None,
     step: Annotated[list[str] | None, typer.Option(help="Only this step; may be repeated.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, in bytes.")] = False,
+    here: Annotated[
+        bool, typer.Option("--here", help="For this machine; else 'auto' is taken for a GPU that has bfloat16.")
+    ] = False,
 ) -> None:
     """What every step of a run needs: memory, bytes and FLOPs, from the model's configuration."""
     from unsee import plan
 
     settings = load_settings(preset, config=config, assignments=assignments or (), method=method, benchmark=benchmark)
-    found = plan.plan(settings, directory_of(benchmark), ids(forget), step or ())
+    found = plan.plan(settings, directory_of(benchmark), ids(forget), step or (), card=not here)
     typer.echo(json.dumps(found.facts(), indent=2) if as_json else plan.table(found))
 
 

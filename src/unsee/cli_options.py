@@ -91,7 +91,7 @@ def directory_of(benchmark: str) -> Path | None:
     from unsee.benchmark.given import is_address
 
     if is_address(benchmark):
-        raise UserError(f"--benchmark {benchmark} is an address, and a plan reads a directory; fetch it first")
+        raise UserError(f"--benchmark {benchmark} is an address, and a plan looks at pictures here; give its directory")
     return Path(benchmark) if benchmark else None
 
 

@@ -25,17 +25,17 @@ class Compute:
     checkpointing: bool = False
 
     @classmethod
-    def of(cls, settings: ComputeSettings) -> "Compute":
-        """What the settings come to on this machine.
+    def of(cls, settings: ComputeSettings, *, card: bool = False) -> "Compute":
+        """What the settings come to on this machine; card: on one with a GPU that computes in bfloat16.
 
         Raises:
             UserError: CUDA is asked for, and there is none.
         """
-        has_cuda = torch.cuda.is_available()
+        has_cuda = card or torch.cuda.is_available()
         if not has_cuda and settings.device == "cuda":
             raise UserError("compute.device = cuda, but torch finds no CUDA device here; use auto or cpu")
         device = settings.device if settings.device != "auto" else "cuda" if has_cuda else "cpu"
-        fast = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        fast = device == "cuda" and (card or torch.cuda.is_bf16_supported(including_emulation=False))
         precision = settings.precision if settings.precision != "auto" else "bfloat16" if fast else "float32"
         return cls(settings.threads, device, precision, settings.checkpointing)
 
@@ -46,17 +46,19 @@ class Compute:
 
     @property
     def facts(self) -> dict[str, str | int | bool | None]:
-        """For records."""
-        return asdict(self)
+        """For records, inside the step: also how many processes share it."""
+        return {**asdict(self), "processes": world()}
 
     def start(self) -> None:
         """Fix the thread count and flush denormals, and say what was chosen: equal inputs give equal bits only at an
         equal thread count."""
-        torch.set_num_threads(max(1, self.threads // world()))
+        threads = max(1, self.threads // world())
+        torch.set_num_threads(threads)
         torch.set_flush_denormal(True)
-        name = torch.cuda.get_device_name() if self.device == "cuda" else f"the CPU with {self.threads} threads"
+        name = torch.cuda.get_device_name() if self.device == "cuda" else f"the CPU with {threads} threads"
         light = ", activations computed twice" if self.checkpointing else ""
-        say(f"computing on {name} in {self.precision}{light}")
+        shared = f" in each of {world()} processes" if world() > 1 else ""
+        say(f"computing on {name}{shared} in {self.precision}{light}")
 
 
 PLAIN = Compute()

@@ -2,7 +2,7 @@
 
 The process that calls the step starts them, passes on what the main one tells the tracker, and waits. If one fails or
 is killed, it stops the others and raises what the first one died of; if it is itself killed, they notice and end.
-Processes meet over a file and talk over the loopback device: nobody else can join.
+Processes meet over a file and talk over the loopback device: no other machine can join.
 """
 
 import inspect
@@ -50,15 +50,16 @@ class ProcessFailure(Exception):
     """A process of a step was killed, or failed in a way that cannot be passed on."""
 
 
-def process_count() -> int:
-    """How many processes a step runs in: one for each GPU that it has been given, or what UNSEE_PROCESSES says.
+def process_count(device: str = "auto") -> int:
+    """How many processes a step runs in: what UNSEE_PROCESSES says, or one for each GPU that it has been given and
+    computes on (device: as in `ComputeSettings`).
 
     Raises:
         UserError: UNSEE_PROCESSES is no positive whole number.
     """
     given = os.environ.get(PROCESSES)
     if not given:
-        return max(1, torch.cuda.device_count())
+        return 1 if device == "cpu" else max(1, torch.cuda.device_count())
     if not given.isdecimal() or int(given) < 1:
         raise UserError(f"{PROCESSES} = {given!r} is no positive whole number; give one, or unset it: one per GPU")
     return int(given)
@@ -72,14 +73,16 @@ def in_processes(step: Callable[Given, Result]) -> Callable[Given, Result]:
 
     @wraps(step)
     def launched(*args: Given.args, **kwargs: Given.kwargs) -> Result:
-        count = 1 if dist.is_initialized() else process_count()
+        given = inspect.signature(step).bind(*args, **kwargs).arguments
+        device = given["settings"].compute.device if "settings" in given else "auto"
+        count = 1 if dist.is_initialized() else process_count(device)
         if count == 1:
             return step(*args, **kwargs)
-        given = inspect.signature(step).bind(*args, **kwargs).arguments
         tracker = given.pop("tracker")
         with TemporaryDirectory(prefix="unsee-") as scratch:
-            team = _Team.start(_Task(launched, given, count, Path(scratch), step_started()))
+            team = _Team()
             try:
+                team.start(_Task(launched, given, count, Path(scratch), step_started()))
                 return team.result(tracker)
             finally:
                 team.stop()
@@ -120,25 +123,24 @@ def _message(end: Connection) -> _Message | None:
     """The next one; None if the process has ended."""
     try:
         return end.recv()
-    except EOFError:
+    except (EOFError, OSError):  # the latter of a process that was killed in the middle of a message
         return None
 
 
 class _Team:
     """The processes of a step, as their parent sees them. processes: by the end of the pipe that leads to each."""
 
-    def __init__(self, processes: Mapping[Connection, BaseProcess]):
-        self.processes = dict(processes)
+    def __init__(self) -> None:
+        self.processes: dict[Connection, BaseProcess] = {}
 
-    @classmethod
-    def start(cls, task: _Task) -> "_Team":
-        context, processes = get_context("spawn"), {}
+    def start(self, task: _Task) -> None:
+        context = get_context("spawn")
         for number in range(task.count):
             ours, theirs = context.Pipe()
-            processes[ours] = context.Process(target=_work, args=(task, number, theirs), daemon=True)
-            processes[ours].start()
+            process = context.Process(target=_work, args=(task, number, theirs), daemon=True)
+            process.start()
             theirs.close()
-        return cls(processes)
+            self.processes[ours] = process
 
     def result(self, tracker: Tracker) -> Any:
         """What the main process returns, once all have ended.
@@ -231,7 +233,7 @@ def _work(task: _Task, number: int, end: Connection) -> None:
 def _join(task: _Task, number: int) -> None:
     """Meet the others; process r computes on GPU r, if there are GPUs."""
     for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
-        os.environ.setdefault(variable, LOOPBACK)
+        os.environ[variable] = LOOPBACK
     if torch.cuda.is_available():
         torch.cuda.set_device(number % torch.cuda.device_count())
     meeting = (task.scratch / "meeting").as_uri()
@@ -253,8 +255,8 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _exit(_number: int, _frame: FrameType | None) -> None:
-    raise SystemExit
+def _exit(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def _sendable(error: Exception) -> Exception:

@@ -1,5 +1,6 @@
 """Memory of this process and of this machine."""
 
+import os
 import resource
 import sys
 from pathlib import Path
@@ -13,12 +14,19 @@ def resident() -> int:
 
 
 def available() -> int:
-    """Main memory that a new process could have, in bytes, a container's limit in mind."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    """Main memory that a new process could have, in bytes, a container's limit in mind; all of the machine's where the
+    system does not tell."""
+    meminfo, cgroup = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+    if not meminfo.exists():
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
     free = int(fields["MemAvailable"].split()[0]) * 1024
-    limit = Path("/sys/fs/cgroup/memory.max")
-    given = limit.read_text().strip() if limit.exists() else "max"
-    return free if given == "max" else min(free, int(given))
+    limit = (cgroup / "memory.max").read_text().strip() if (cgroup / "memory.max").exists() else "max"
+    if limit == "max":
+        return free
+    statistics = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
+    used = int((cgroup / "memory.current").read_text()) - int(statistics["inactive_file"])
+    return min(free, int(limit) - used)
 
 
 def peak_resident() -> int:

@@ -38,6 +38,8 @@ class OthersAreDone(BaseException):
 def main_goes_on() -> None:
     """What comes next is done once: other processes end here, and may not be asked for anything hereafter."""
     if not is_main():
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()  # what the main one waits for may be under way
         raise OthersAreDone
 
 

@@ -6,6 +6,7 @@ output layer are everywhere.
 """
 
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from unsee.mllm.families import Mllm
@@ -18,11 +19,15 @@ def shard(mllm: Mllm, sharding: Sharding) -> None:
     new ones under their old names: take them from the model hereafter. Their gradients are sums over processes."""
     if sharding == "none" or world() == 1:
         return
+    mesh = init_device_mesh(mllm.device.type, (world(),))
     for layer in mllm.language_model.layers:
-        sharded = fully_shard(layer, reshard_after_forward=True)
+        before = list(layer.parameters())
+        sharded = fully_shard(layer, mesh=mesh, reshard_after_forward=True)
         sharded.set_gradient_divide_factor(1.0)
         sharded.unshard()  # makes its buffers; those made in inference mode would be of no use outside of it
         sharded.reshard()
+        for parameter in before:  # whoever still holds one, by its name, holds no memory
+            parameter.untyped_storage().resize_(0)
 
 
 def gather(mllm: Mllm) -> None:

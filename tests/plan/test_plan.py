@@ -7,15 +7,17 @@ from dataclasses import replace
 
 import mid_size
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from unsee.benchmark.schema import ForgetRequest
 from unsee.cli import app
 from unsee.compute import Compute
+from unsee.errors import UserError
 from unsee.plan import GIB, plan, table
 from unsee.plan.data import few, imagined
 from unsee.plan.models import PUBLISHED, ModelPlan, parts_of
-from unsee.plan.steps import Steps
+from unsee.plan.tracking import Counter
 from unsee.settings import SHIPPED_BASE, load_settings
 
 SMALL = [
@@ -69,12 +71,21 @@ def test_the_command_prints_bytes_as_json():
 @pytest.mark.parametrize("benchmark", ["mllmu", "clear"])
 @pytest.mark.parametrize("model", ["llava-1.5-7b", "qwen2-vl-7b"])
 def test_unlearning_a_7b_model_fits_a_card_of_24_gb(model, benchmark):
-    settings = load_settings(f"{model}-{benchmark}")
-    data = imagined(settings.benchmark)
-    plan_of = ModelPlan.of(settings.vanilla.base, lambda: SHIPPED_BASE)
-    steps = Steps(settings, data, ForgetRequest.resolve(data, ()), plan_of)
-    found = steps.unlearn(Compute(precision="bfloat16", checkpointing=settings.unlearn.compute.checkpointing))
-    assert 13 * GIB < found.peak.total < 22 * GIB
+    found = plan(load_settings(f"{model}-{benchmark}"), only=["unlearn"], card=True)
+    assert (found.compute["device"], found.compute["precision"]) == ("cuda", "bfloat16")
+    assert 13 * GIB < found.steps["unlearn"].peak_device_bytes < 22 * GIB
+
+
+def test_a_step_that_there_is_not_is_told():
+    with pytest.raises(UserError, match="--step unlern is no step of this run; give one of build-vanilla, "):
+        plan(load_settings("embedded", assignments=SMALL), only=["unlern"])
+
+
+def test_fused_attention_is_counted():
+    tensors = [torch.randn(2, 3, 5, 4) for _ in range(3)]
+    with Counter() as counter:
+        torch.nn.functional.scaled_dot_product_attention(*tensors)
+    assert counter.get_total_flops() == 4 * 2 * 3 * 5 * 5 * 4
 
 
 @pytest.mark.slow

@@ -83,13 +83,13 @@ class RelearningAttack:
         self.examiner = Examiner(mllm, self.bank.pixels, batch, settings.choice, self.bank.frame)
         evaluated = benchmark.select(role="eval", task="classification")
         self.asked = [Asked(q, q.modality, q.image) for q in evaluated if q.entity_id in request.forget]
+        only_tunable(mllm.model, dict(mllm.model.named_parameters()))  # before: sharding fixes the dtypes
         shard(mllm, settings.sharding)
         self.original = {name: tensor.clone() for name, tensor in mllm.model.state_dict().items()}
 
     def run(self, budget: Budget) -> dict[str, Any]:
         """Accuracies after each epoch from 0 (before) on."""
         parameters = dict(self.mllm.model.named_parameters())
-        only_tunable(self.mllm.model, parameters)
         curve = [self._measure(0, budget)]
         steps = -(-len(budget.images) // self.settings.batch_images)
         done = 0

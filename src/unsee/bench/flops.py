@@ -1,13 +1,15 @@
 """What a phase computes and how fast: FLOPs of its matrix products, seconds, and the processor's measured peak."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+
+from unsee.attention_flops import ATTENTION
 
 PEAK_SIZES = (
     (1024, 1024, 1024),
@@ -20,7 +22,6 @@ PEAK_SIZES = (
 PEAK_RUNS = 5
 
 Result = TypeVar("Result")
-Shape = Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Phase:
 
 def counted(work: Callable[[], object]) -> int:
     """FLOPs of a run. Counting slows small operations down, so it is not timed."""
-    with FlopCounterMode(display=False, custom_mapping=_ATTENTION) as counter:
+    with FlopCounterMode(display=False, custom_mapping=ATTENTION) as counter:
         work()
     return counter.get_total_flops()
 
@@ -69,34 +70,3 @@ def _rate(rows: int, inner: int, columns: int) -> float:
         torch.nn.functional.linear(left, right)
         clock.append(time.perf_counter())
     return 2 * rows * inner * columns / min(after - before for before, after in pairwise(clock))
-
-
-def _attention_flops(
-    query: Shape, key: Shape, _value: Shape, _dropout: float = 0.0, causal: bool = False, **_: Any
-) -> int:
-    """Scores and their weighted sum, of the pairs that see each other."""
-    *heads, tokens, width = query
-    pairs = tokens * (tokens + 1) // 2 if causal else tokens * key[-2]
-    return 4 * torch.Size(heads).numel() * pairs * width
-
-
-def _attention_backward_flops(
-    _gradient: Shape,
-    query: Shape,
-    key: Shape,
-    value: Shape,
-    _out: Shape,
-    _sums: Shape,
-    dropout: float,
-    causal: bool,
-    **_: Any,
-) -> int:
-    """Gradients of both factors of both products; what the kernel computes again is not counted."""
-    return 2 * _attention_flops(query, key, value, dropout, causal)
-
-
-_ATTENTION = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward_flops,
-}
-"""torch's counter knows the kernels of GPUs only."""

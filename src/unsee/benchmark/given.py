@@ -51,10 +51,16 @@ def outline(given: str) -> Benchmark:
         artifact.write_json(Path(folder) / MANIFEST, found.model_dump())
         if QUESTIONS in found.files:
             try:
-                artifact.write_bytes(Path(folder) / QUESTIONS, store.read(QUESTIONS))
+                table = store.read(QUESTIONS)
             except Missing:
                 raise UserError(f"{given}/{QUESTIONS} is missing though {MANIFEST} lists it; upload it again") from None
-        return schema.load(Path(folder), verify=False)
+            artifact.write_bytes(Path(folder) / QUESTIONS, table)
+            if artifact.file_digest(Path(folder) / QUESTIONS) != found.files[QUESTIONS]:
+                raise UserError(f"{given}/{QUESTIONS} is damaged: it is not what {MANIFEST} lists; upload it again")
+        try:
+            return schema.load(Path(folder), verify=False)
+        except UserError as error:
+            raise UserError(str(error).replace(folder, given)) from None
 
 
 def fetch(given: str, out: Path) -> Benchmark:
@@ -67,9 +73,9 @@ def fetch(given: str, out: Path) -> Benchmark:
     if is_address(given):
         download(given, out, "benchmark")
         return schema.load(out)
-    benchmark = schema.load(Path(given))
-    with artifact.create(out, "benchmark", manifest(given).facts):
-        for name in manifest(given).files:
+    benchmark, found = schema.load(Path(given)), manifest(given)
+    with artifact.create(out, "benchmark", found.facts):
+        for name in found.files:
             target = out / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(benchmark.directory / name, target)

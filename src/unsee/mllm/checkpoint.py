@@ -145,7 +145,7 @@ def save_delta(mllm: Mllm, base: Path, directory: Path, *, method: str, seed: in
         "base": {"uri": str(base), "sha256": weights_digest(base)},
         "parent": weights_digest(base),
         "changed": sorted(differing),
-        "dtype": str(next(iter(mllm.model.parameters())).dtype).removeprefix("torch."),
+        "dtype": ", ".join(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in differing.values()})),
         "method": method,
         "seed": seed,
         "config": dict(config),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unsee.benchmark.schema import Benchmark, Question
 from unsee.mllm.augmentation import augmented_as_one
-from unsee.mllm.families import Frame, Mllm
+from unsee.mllm.families import Frame, Mllm, only_tunable
 from unsee.mllm.packing import image_losses, pack_training, question_losses
 from unsee.mllm.prompts import Rendered
 from unsee.mllm.rows import ImageBank, alike
@@ -115,6 +115,7 @@ def finetune(
         without_images_of: ids of people whose portraits are left out (their facts by name stay): the retrained model.
     """
     work = Finetuning(mllm, benchmark, TrainingRows.of(benchmark, without_images_of), settings)
+    only_tunable(mllm.model, dict(mllm.model.named_parameters()))
     shard(mllm, settings.sharding)
     parameters = dict(mllm.model.named_parameters())
 

@@ -12,6 +12,8 @@ from transformers import PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightRenaming, rename_source_key
 
+from unsee.errors import UserError
+
 INDEX = "model.safetensors.index.json"
 Stored = Any
 """What `[...]` reads a tensor from, as safetensors and transformers call it a slice."""
@@ -49,20 +51,35 @@ def weights(directory: Path, model: PreTrainedModel) -> Iterator[tuple[str, Tens
 
 @torch.no_grad()
 def copy_into(model: PreTrainedModel, tensors: Iterator[tuple[str, Tensor]]) -> None:
-    """Give the model these weights, in its own dtype and on its own device."""
+    """Give the model these weights, in its own dtype and on its own device.
+
+    Raises:
+        UserError: one is of another shape.
+    """
     own = model.state_dict()
     for name, tensor in tensors:
+        if own[name].shape != tensor.shape:
+            stored, wanted = list(tensor.shape), list(own[name].shape)
+            raise UserError(f"{name} is {stored} on disk and {wanted} in the model; give the weights of this model")
         own[name].copy_(tensor)
 
 
 def changed(model: PreTrainedModel, base: Path) -> dict[str, Tensor]:
     """Copies, in main memory, of the tensors of `model` that differ from the folder `base` in any bit, rounded as the
-    model's are; tied ones no longer share memory."""
+    model's are; tied ones no longer share memory.
+
+    Raises:
+        UserError: the folder lacks one of the model's tensors.
+    """
     own, names = model.state_dict(), _names_of_tied(model.state_dict())
     found: dict[str, Tensor] = {}
+    compared: set[str] = set()
     for name, stored in weights(base, model):
+        compared.update(names[name])
         if not same_bits(own[name], stored.to(own[name])):
             found |= {n: own[n].to("cpu", copy=True, memory_format=torch.contiguous_format) for n in names[name]}
+    if missing := sorted(own.keys() - compared):
+        raise UserError(f"{base} has no weights for {missing[0]}; save it again with this version of transformers")
     return found
 
 

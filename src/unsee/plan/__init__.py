@@ -8,6 +8,7 @@ from typing import Any
 from unsee.benchmark import schema
 from unsee.benchmark.schema import Benchmark, ForgetRequest
 from unsee.compute import Compute
+from unsee.errors import UserError
 from unsee.memory import resident
 from unsee.mllm.families import Mllm
 from unsee.plan.data import imagined
@@ -58,24 +59,31 @@ class Plan:
 
 
 def plan(
-    settings: Settings, benchmark: Path | None = None, forget: Sequence[str] = (), only: Sequence[str] = ()
+    settings: Settings,
+    benchmark: Path | None = None,
+    forget: Sequence[str] = (),
+    only: Sequence[str] = (),
+    *,
+    card: bool = False,
 ) -> Plan:
     """What the steps of a run need, each computed by running it on a model without weights.
 
     Args:
         benchmark: the directory that is given instead of the preset's own benchmark. only: these steps (none: all).
+        card: plan for a machine with a GPU that computes in bfloat16, where settings say auto; else for this one.
 
     Raises:
-        UserError: the model's configuration cannot be had, or is of no known family.
+        UserError: the model's configuration cannot be had or is of no known family, there is no such step, or the
+            benchmark shows nobody.
     """
     data = imagined(settings.benchmark) if benchmark is None else schema.load(benchmark, verify=False)
     base = settings.vanilla.base
-    return _Planner(settings, data, ForgetRequest.resolve(data, forget), base).plan(only)
+    return _Planner(settings, data, ForgetRequest.resolve(data, forget), base, card).plan(only)
 
 
 class _Planner:
-    def __init__(self, settings: Settings, benchmark: Benchmark, request: ForgetRequest, base: str):
-        self.settings, self.benchmark, self.request, self.base = settings, benchmark, request, base
+    def __init__(self, settings: Settings, benchmark: Benchmark, request: ForgetRequest, base: str, card: bool):
+        self.settings, self.benchmark, self.request, self.base, self.card = settings, benchmark, request, base, card
         self.model = ModelPlan.of(base, lambda: configuration_of(base))
         self.steps = Steps(settings, benchmark, request, self.model)
         self.interpreter = resident()
@@ -91,20 +99,26 @@ class _Planner:
         }
         if not settings.relearn.percents:
             del known["relearn-attack"]
-        compute = Compute.of(settings.unlearn.compute)
+        if unknown := sorted({*only} - {*known}):
+            raise UserError(f"--step {unknown[0]} is no step of this run; give one of {', '.join(known)}")
+        compute = Compute.of(settings.unlearn.compute, card=self.card)
         mllm = self.model.make(compute)
         mllm = mllm.at(self._frame(mllm))
         steps = {name: self._step(name, *known[name], mllm) for name in known if not only or name in only}
         return Plan(self.base, self.model.config.model_type, parts_of(mllm), mllm.image_tokens, compute.facts, steps)
 
     def _frame(self, mllm: Mllm) -> tuple[int, ...]:
-        shown = self.benchmark.select(role="train", modality="vqa")[0]
-        return mllm.frame_of(*self.benchmark.image(shown).size)
+        shown = self.benchmark.select(role="train", modality="vqa")
+        if not shown:
+            raise UserError(
+                "the benchmark trains no question about an image, so nothing can be unlearned; add portraits"
+            )
+        return mllm.frame_of(*self.benchmark.image(shown[0]).size)
 
     def _step(
         self, name: str, measure: Callable[[Compute], Measured], settings: ComputeSettings, mllm: Mllm
     ) -> StepPlan:
-        compute = Compute.of(settings)
+        compute = Compute.of(settings, card=self.card)
         found = measure(compute)
         other = measure(replace(compute, checkpointing=not compute.checkpointing)) if name == "unlearn" else None
         activations = {"as_computed": found.peak.activations}
@@ -151,10 +165,10 @@ class _Planner:
         trained = {q.image for q in self.benchmark.select(role="train", modality="vqa") if q.entity_id in people}
         return len(trained) * self.settings.unlearn.versions
 
-    @staticmethod
-    def _written(step: str, found: Measured, mllm: Mllm, compute: Compute) -> int:
-        """Bytes of what the step leaves: a model, statistics, a delta."""
-        whole = sum(p.numel() for p in mllm.model.parameters()) * compute.dtype.itemsize
+    def _written(self, step: str, found: Measured, mllm: Mllm, compute: Compute) -> int:
+        """Bytes of what the step leaves: a model (float32 where all of it was trained), statistics, a delta."""
+        size = compute.dtype.itemsize if isinstance(self.settings.vanilla, LoraSettings) else 4
+        whole = sum(p.numel() for p in mllm.model.parameters()) * size
         visual = sum(p.numel() for p in mllm.visual_parameters(None).values())
         written = {"build-vanilla": whole, "collect-statistics": 2 * 4 * visual, "unlearn": 4 * found.trained}
         return written.get(step, 0)

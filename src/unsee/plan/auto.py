@@ -62,15 +62,16 @@ class Asked:
         )
         found = plan(settings, self.benchmark, self.forget)
         device, free = found.compute["device"], free_on(found.compute["device"])
-        too_large = [name for name in found.steps if found.steps[name].peak_device_bytes > free]
+        main = available()
+        too_large = [n for n, s in found.steps.items() if s.peak_device_bytes > free or s.host_bytes > main]
         if too_large == [ATTACK]:
-            say(f"the relearning attack needs {_gib(found, ATTACK)} of {free / GIB:.1f} GiB, and is left out")
+            say(f"the relearning attack needs {_gib(found, ATTACK)}, more than there is, and is left out")
             return preset, [*assignments, "relearn.percents=[]"]
         if too_large:
             raise UserError(
                 f"{self.model} does not fit: the step {too_large[0]} needs {_gib(found, too_large[0])}, and "
-                f"{free / GIB:.1f} GiB are free on {device}; take a smaller model or a larger machine, or change what "
-                "`unsee plan` says it goes to"
+                f"{free / GIB:.1f} GiB are free on {device}; take a smaller model or a larger machine, or less at once "
+                "(--set unlearn.micro_batch_images=1, --set compute.checkpointing=true)"
             )
         most = max(step.peak_device_bytes for step in found.steps.values())
         say(f"{self.model}: settings of {preset}, at most {most / GIB:.1f} GiB")
@@ -78,7 +79,9 @@ class Asked:
 
 
 def _gib(found: Plan, step: str) -> str:
-    return f"{found.steps[step].peak_device_bytes / GIB:.1f} GiB"
+    planned = found.steps[step]
+    beside = f" and {planned.host_bytes / GIB:.1f} of main memory" if found.compute["device"] == "cuda" else ""
+    return f"{planned.peak_device_bytes / GIB:.1f} GiB{beside}"
 
 
 def free_on(device: str) -> int:

@@ -17,6 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, _FlopCounterMode
 from torch.utils.weak import WeakIdKeyDictionary
 
+from unsee.attention_flops import ATTENTION
+
 aten = torch.ops.aten
 NUMBERS = (aten._local_scalar_dense.default, aten.item.default)
 
@@ -89,7 +91,7 @@ class Counter(FlopCounterMode):
     """FlopCounterMode without attribution to modules, which keeps activations alive."""
 
     def __init__(self) -> None:
-        super().__init__(display=False)
+        super().__init__(display=False, custom_mapping=ATTENTION)
 
     def __enter__(self) -> "Counter":
         self.mode = _FlopCounterMode(self)

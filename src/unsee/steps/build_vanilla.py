@@ -42,7 +42,8 @@ def build(
     compute.start()
     mllm = checkpoint.load_full(base, compute)
     digest = artifact.read(benchmark, "benchmark", verify=False).digest
-    key = ("finetune", settings.model_dump(), digest, sorted(without_images_of), checkpoint.weights_digest(base))
+    weights = checkpoint.weights_digest(base)
+    key = ("finetune", settings.model_dump(), compute.facts, digest, sorted(without_images_of), weights)
     facts = {"base": settings.base, "settings": settings.model_dump(), "benchmark": digest, "compute": compute.facts}
     tracker.log_params({**settings.model_dump(), "people_without_images": len(without_images_of)})
     with artifact.create(out, "model", facts):

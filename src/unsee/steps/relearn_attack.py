@@ -6,6 +6,7 @@ from typing import Any
 
 from unsee.attacks.relearning import RelearningAttack, draw_budget, no_result
 from unsee.benchmark.schema import Benchmark, ForgetRequest, load
+from unsee.compute import Compute
 from unsee.launching import in_processes
 from unsee.mllm.families import Mllm
 from unsee.parallel import main_goes_on
@@ -37,13 +38,14 @@ def run(
     digests = [artifact.read(path, kind, verify=False).digest for path, kind in kinds]
     data = load(benchmark)
     request = ForgetRequest.resolve(data, forget)
-    checkpoints = Checkpoints.of("relearn", settings.model_dump(), request.forget, digests)
+    compute = Compute.of(settings.compute).facts
+    checkpoints = Checkpoints.of("relearn", settings.model_dump(), compute, request.forget, digests)
     facts: dict[str, Any] = {"model": name, "model_digest": digests[1], "settings": settings.model_dump()}
     with artifact.create(out, "relearning", facts):
         found: dict[str, Any] = {}
         if settings.percents:
             mllm = open_model(model, base, settings.compute)
-            facts["compute"] = mllm.compute.facts
+            facts["compute"] = compute
             found = _attack(settings, data, request, mllm, checkpoints)
         main_goes_on()
         write_json(out / "relearning.json", found)

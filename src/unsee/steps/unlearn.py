@@ -73,7 +73,8 @@ def run(
         fisher_unit=inputs[2].facts["settings"]["fisher_unit"],
         retrained=retrained,
     )
-    checkpoints = Checkpoints.of("unlearn", settings.model_dump(), request.forget, [i.digest for i in inputs])
+    digests = [each.digest for each in inputs]
+    checkpoints = Checkpoints.of("unlearn", settings.model_dump(), mllm.compute.facts, request.forget, digests)
     facts: dict[str, Any] = {"settings": settings.model_dump(), "forget": list(request.forget)}
     facts["compute"] = mllm.compute.facts
     with artifact.create(out, "model", facts):

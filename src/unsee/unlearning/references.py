@@ -18,9 +18,9 @@ CHUNK = 32
 
 
 @torch.no_grad()
-def reference_features(images: Images | Portraits, most: int = 64) -> dict[str, Tensor]:
+def reference_features(images: Images | Portraits, most: int = CHUNK) -> dict[str, Tensor]:
     """Projector output [N, D] of every image, in main memory: at LLaVA-1.5's 576 x 4,096 numbers 9.4 MB each in
-    float32, for every version of the images. most: so many images go through the model at once."""
+    float32, for every version of the images. most: no more images than these, and 32, go through the model at once."""
     chunks = progress(images.chunks(images.keys, min(CHUNK, most)), "the teacher's features")
     seen = {key: t for chunk in chunks for key, t in zip(chunk, in_main_memory(images.see(chunk)), strict=True)}
     return {key: seen[key] for key in images.keys}
@@ -69,13 +69,13 @@ class AnswerDistributions:
     @torch.no_grad()
     def __call__(self, outputs: Outputs) -> Tensor:
         """Log-probabilities [T, V] at the outputs' answer tokens."""
-        hidden = [torch.cat([draw[key] for key in outputs.keys]) for draw in self.hidden]
+        hidden = [torch.cat([draw[key] for key in outputs.keys]).to(outputs.hidden.device) for draw in self.hidden]
         logs = torch.stack([answer_logits(self.head, h).log_softmax(dim=-1) for h in hidden])
         return logs.logsumexp(dim=0) - math.log(len(hidden))
 
 
 def _hidden_of_rows(outputs: Outputs) -> Sequence[Tensor]:
-    return outputs.hidden.split(answer_tokens(outputs.packed).sum(dim=1).tolist())
+    return in_main_memory(outputs.hidden).split(answer_tokens(outputs.packed).sum(dim=1).tolist())
 
 
 def kl_divergence(reference: AnswerDistributions, outputs: Outputs) -> Tensor:

@@ -46,7 +46,8 @@ def finer(dtype: torch.dtype) -> torch.dtype:
 def only_tunable(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> None:
     """Freeze every parameter that is not tunable: no gradient, no optimiser state, not one bit changed.
 
-    What is tunable becomes float32 if it is coarser, since small changes would be lost; it goes on computing as before.
+    What is tunable becomes float32 if it is coarser, since small changes would be lost; it goes on computing as before,
+    but for a tower whose patch embedding is tunable, which computes in float32.
     """
     chosen = {id(parameter) for parameter in parameters.values()}
     coarse = {id(parameter): parameter.dtype for parameter in model.parameters() if parameter.dtype in COARSE}
