@@ -27,6 +27,12 @@ EVERYBODY: list[str] = []
 ONE_STEP = str(Path(__file__).parents[1] / "slow" / "one_step.py")
 
 
+@pytest.fixture(scope="module")
+def tiny_run(make_run, small_benchmark):
+    """A run of one family: what is divided does not depend on it."""
+    return make_run("llava", small_benchmark)
+
+
 @pytest.fixture(autouse=True)
 def two(monkeypatch):
     monkeypatch.setenv(PROCESSES, "2")
