@@ -47,13 +47,13 @@ def teacher():
 
 @pytest.fixture
 def terms(monkeypatch, teacher):
-    """terms(alpha, beta, bound): VKD's terms by name, its teacher's features given."""
+    """terms(alpha, beta, bound, odds): VKD's terms by name, its teacher's features given."""
     monkeypatch.setattr("unsee.unlearning.methods.vkd.reference_features", lambda rows, most: teacher)
     mllm = SimpleNamespace(image_tokens=16)
     work = SimpleNamespace(mllm=mllm, forget=object(), retain=object(), others={"retain": object()})
 
-    def of(alpha, beta, bound="none"):
-        method = VisualKnowledgeDistillation(settings("vkd", alpha=alpha, beta=beta, bound=bound), work)
+    def of(alpha, beta, bound="none", odds=None):
+        method = VisualKnowledgeDistillation(settings("vkd", alpha=alpha, beta=beta, bound=bound, odds=odds), work)
         return {term.name: term for term in method.terms(work)}
 
     return of
@@ -124,6 +124,20 @@ def test_questions_past_the_bound_have_no_forget_gradient_and_the_others_all_of_
     assert torch.equal(gradient[past], torch.zeros(int(past.sum()), dtype=torch.float64))
     assert torch.equal(gradient[~past], unbounded[~past])
     assert torch.equal(bounded, plain)
+
+
+def test_ascent_along_the_log_odds_has_their_gradient_within_the_limit_and_the_loss_s_value(outputs, terms):
+    plain, sped = terms(1.0, 1.0)["forget"].loss(outputs), terms(1.0, 1.0, odds=1e9)["forget"].loss(outputs)
+    torch.testing.assert_close(sped, plain)
+    (gradient,) = torch.autograd.grad(sped, outputs.losses)
+    log_p = -outputs.losses * TOKENS
+    negative_log_odds = torch.log1p(-log_p.exp()) - log_p
+    shares = torch.where(WEIGHTS > 0, negative_log_odds / TOKENS.clamp(min=1), 0.0)
+    (expected,) = torch.autograd.grad(plain_mean(shares), outputs.losses)
+    torch.testing.assert_close(gradient[WEIGHTS > 0], expected[WEIGHTS > 0])
+    (limited,) = torch.autograd.grad(terms(1.0, 1.0, odds=1.0)["forget"].loss(outputs), outputs.losses)
+    (own,) = torch.autograd.grad(terms(1.0, 1.0)["forget"].loss(outputs), outputs.losses)
+    assert torch.equal(limited, own)
 
 
 def test_forgetting_touches_no_features_and_no_padding(outputs, terms):

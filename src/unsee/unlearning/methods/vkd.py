@@ -11,7 +11,7 @@ from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor
 
 from unsee.mllm.families import finer
-from unsee.mllm.rows import Images, Outputs, Portraits, Seen, frozen_batch, mean_loss
+from unsee.mllm.rows import Images, Outputs, Portraits, Seen, frozen_batch
 from unsee.pruning import Pruned, choose_neurons, pruned_entries, zero_neurons
 from unsee.sections import Scope, ThresholdSettings, UnlearnSettings
 from unsee.statistics.importance import mean_absolute_activation, unlearning_importance
@@ -26,7 +26,9 @@ class Settings(UnlearnSettings):
     answers: whether the portraits that stay are held by their answers too (L_r,vqa), for which the LLM must read them,
     or by their features alone. blends: L_VKD needs no answers, so it can be taken on that many blends of retain
     portraits a step, mostly of two people; 0 takes it on the step's retain portraits, as the paper does. bound: nats of
-    -log p(answer) beyond which a question is no longer ascended. order: of pruning (Eq. 8) and masked fine-tuning;
+    -log p(answer) beyond which a question is no longer ascended. odds: ascend along the
+    gradient of the log-odds, which does not vanish where an answer is sure as that of log p(answer) does, but is at
+    most this many times as large; null ascends along the loss's own. order: of pruning (Eq. 8) and masked fine-tuning;
     `parallel` starts both from vanilla and adds the changes, `never` does not prune.
     """
 
@@ -37,6 +39,7 @@ class Settings(UnlearnSettings):
     blends: int = Field(default=0, ge=0)
     mask: ThresholdSettings | None
     bound: PositiveFloat | Literal["none"]
+    odds: float | None = Field(default=None, ge=1)
     order: Literal["prune_then_mask", "mask_then_prune", "parallel", "never"] = "prune_then_mask"
 
     @model_validator(mode="after")
@@ -79,10 +82,18 @@ class VisualKnowledgeDistillation(Method[Settings]):
 
     def _bounded(self, outputs: Outputs) -> Tensor:
         """L_f,vqa, flat for questions that are already as wrong as the bound asks."""
+        losses = outputs.losses if self.settings.odds is None else self._sped_up(outputs, self.settings.odds)
         if self.settings.bound == "none":
-            return mean_loss(outputs)
+            return outputs.mean(losses)
         reached = outputs.answer_losses >= self.settings.bound
-        return outputs.mean(torch.where(reached, outputs.losses.detach(), outputs.losses))
+        return outputs.mean(torch.where(reached, losses.detach(), losses))
+
+    @staticmethod
+    def _sped_up(outputs: Outputs, limit: float) -> Tensor:
+        """The losses [B, Q], their gradient times 1 / (1 - p): that of log p becomes that of log p / (1 - p)."""
+        known = outputs.losses.detach()
+        factor = (1 / -torch.expm1(-outputs.answer_losses.detach())).clamp(max=limit)
+        return known + factor * (outputs.losses - known)
 
     def mask(self) -> SaliencyMask | None:
         return None if self.settings.mask is None else self.work.mask(self.settings.mask)
