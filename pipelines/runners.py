@@ -3,15 +3,13 @@
 import os
 import resource
 import sys
-import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import psutil
 from kfp import local
 
+from unsee.processes import descendants, stop
 from unsee.steps.component import STOPPED
 
 SECONDS_TO_STOP = 30
@@ -69,26 +67,11 @@ class Processes:
         os.environ[STOPPED] = reason
 
     def stop(self) -> None:
-        """Terminate, then kill, all children of this process. How they ended is left for KFP to hear: it takes what
-        it cannot hear for success."""
-        processes, deadline = psutil.Process().children(recursive=True), time.monotonic() + SECONDS_TO_STOP
-        for process in processes:
-            with suppress(psutil.NoSuchProcess):
-                process.terminate()
-        while (alive := list(filter(_works, processes))) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        for process in alive:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+        """All that descends from this process. How it ended is left for KFP to hear: it takes what it cannot hear for
+        success."""
+        stop(descendants(), SECONDS_TO_STOP)
 
     def peak_memory(self) -> int:
         """Of the children that have ended."""
         bytes_each = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * bytes_each
-
-
-def _works(process: psutil.Process) -> bool:
-    """Whether it has not ended, heard of or not."""
-    with suppress(psutil.NoSuchProcess):
-        return process.status() != psutil.STATUS_ZOMBIE
-    return False

@@ -16,8 +16,8 @@ import pytest
 from mlflow import MlflowClient, artifacts
 
 from unsee.errors import UserError
+from unsee.processes import is_alive, started
 from unsee.stack import Stack
-from unsee.stack.processes import started
 from unsee.stack.servers import GRPC, is_free, seaweedfs
 from unsee.storage import artifact
 from unsee.storage.store import open_store
@@ -136,7 +136,7 @@ def test_what_was_kept_is_there_after_down_and_up_at_the_same_address(running, d
     boto3.Session().client("s3").put_object(Bucket="unsee", Key="kept", Body=b"bytes")
     stopped = processes(directory)
     assert running.down() == ["mlflow", "s3"]
-    assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in stopped.values())
+    assert not any(map(is_alive, stopped.values()))
     assert {state for state, _ in running.status().values()} == {"stopped"}
     running.up()
     assert running.environment() == before

@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 
 from unsee.benchmark.schema import Benchmark
 from unsee.errors import UserError
+from unsee.processes import is_alive
 from unsee_pipelines import local
 from unsee_pipelines.jobs import Request, unlearn_job
 
@@ -107,7 +108,7 @@ def test_a_run_that_is_stopped_stops_its_step_and_lets_it_clean_up(number, tmp_p
         assert run.wait() == 128 + number
     assert time.monotonic() - started < 20
     assert (tmp_path / "trace").read_text() == "cleaned up"
-    assert not any(step.is_running() for step in steps)
+    assert not any(map(is_alive, steps))
 
 
 def test_a_run_under_nohup_goes_on_after_the_terminal_is_closed(tmp_path):

@@ -17,6 +17,7 @@ from reduced import client, command, environment
 import unsee
 from unsee.benchmark import embedded
 from unsee.mllm import checkpoint
+from unsee.processes import is_alive
 from unsee.sections import BenchmarkSettings
 from unsee.storage import artifact
 
@@ -140,7 +141,7 @@ def test_a_run_that_is_terminated_leaves_nothing_running(first):
         run.terminate()
         assert run.wait(timeout=60) == 128 + signal.SIGTERM
     assert steps
-    assert not any(step.is_running() for step in steps)
+    assert not any(map(is_alive, steps))
     parent, nested = tracked(first.parent / "stopped")
     assert parent.info.status == "FAILED"
     statuses = {run.info.status for run in nested.values()}

@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 
 from unsee.errors import UserError
-from unsee.stack.processes import is_alive, running, session, started, stop
+from unsee.processes import is_alive, running, session, started, stop
 from unsee.stack.servers import BUCKET, SERVERS, Server, free_ports, is_free, mlflow, ports_of_s3, seaweedfs
 from unsee.storage.artifact import write_json
 

@@ -1,4 +1,4 @@
-"""Processes that outlive the command that started them: known again, and stopped with their children."""
+"""Processes that were started, also by commands that have ended: known again, and stopped with their children."""
 
 import os
 import time
@@ -48,13 +48,26 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def stop(processes: Sequence[psutil.Process]) -> None:
-    """Terminate, then kill; returns when all have ended."""
+def descendants() -> list[psutil.Process]:
+    """Of this process, suspended: none can fork and end between being listed and being stopped, which would leave its
+    child to init. `stop` has them go on."""
+    found, this = list[psutil.Process](), psutil.Process()
+    while new := [process for process in this.children(recursive=True) if process not in found and is_alive(process)]:
+        for process in new:
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()
+        found += new
+    return found
+
+
+def stop(processes: Sequence[psutil.Process], seconds: float = SECONDS_TO_STOP) -> None:
+    """Terminate, then kill after so many seconds; returns when all have ended."""
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.terminate()
-    deadline = time.monotonic() + SECONDS_TO_STOP
-    while alive := [process for process in processes if is_alive(process)]:
+            process.resume()
+    deadline = time.monotonic() + seconds
+    while alive := list(filter(is_alive, processes)):
         if time.monotonic() > deadline:
             for process in alive:
                 with suppress(psutil.NoSuchProcess):
