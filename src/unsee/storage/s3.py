@@ -23,7 +23,7 @@ from botocore.httpchecksum import Crc32Checksum
 
 from unsee.errors import UserError
 from unsee.storage.artifact import file_digest
-from unsee.storage.store import CONNECTIONS, Damaged, Failed, Missing, Parts, require_inside
+from unsee.storage.store import CONNECTIONS, Damaged, Failed, Missing, Parts, fill, require_inside
 
 ATTEMPTS = 5
 SECONDS_WITHOUT_A_BYTE = 30
@@ -89,12 +89,16 @@ class S3Store:
         # A key that ends with / is what consoles make to show a folder.
         return {f["Key"].removeprefix(self.prefix): f["Size"] for f in objects if not f["Key"].endswith("/")}
 
-    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
-        if start == stop:
-            return b""
-        part = {} if stop is None else {"Range": f"bytes={start}-{stop - 1}"}
+    def read(self, name: str) -> bytes:
         with self.told():
-            return _retried(lambda: self._get(name, part)["Body"].read())
+            return _retried(lambda: self._get(name, {})["Body"].read())
+
+    def read_into(self, buffer: memoryview, name: str, start: int) -> int:
+        if not buffer:
+            return 0
+        part = {"Range": f"bytes={start}-{start + len(buffer) - 1}"}
+        with self.told():
+            return _retried(lambda: fill(buffer, self._get(name, part)["Body"]))
 
     def _get(self, name: str, part: Mapping[str, str]) -> dict[str, Any]:
         return self.client.get_object(Bucket=self.bucket, Key=self.key(name), **part)

@@ -17,6 +17,7 @@ from unsee.storage.artifact import is_inside
 
 # On few cores, threads wait for each other rather than for the network.
 CONNECTIONS = min(10, 2 * (os.cpu_count() or 1))
+CHUNK = 1 << 16
 TEMPORARY = ".~"
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
@@ -51,8 +52,11 @@ class Store(Protocol):
     def sizes(self) -> dict[str, int]:
         """Bytes of every object, by its name."""
 
-    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
-        """Bytes [start, stop) of an object; raises Missing."""
+    def read(self, name: str) -> bytes:
+        """The bytes of an object; raises Missing."""
+
+    def read_into(self, buffer: memoryview, name: str, start: int) -> int:
+        """Fill the buffer with an object's bytes from `start`, and return how many there were; raises Missing."""
 
     def write(self, name: str, data: bytes) -> None:
         """Create or replace an object."""
@@ -114,13 +118,14 @@ class FileStore:
                     found[path.relative_to(self.directory).as_posix()] = path.stat().st_size
         return found
 
-    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
-        try:
-            with self._path(name).open("rb") as file:
-                file.seek(start)
-                return file.read(-1 if stop is None else stop - start)
-        except FileNotFoundError:
-            raise Missing(f"{self.uri}/{name}") from None
+    def read(self, name: str) -> bytes:
+        with self.reading(name) as path:
+            return path.read_bytes()
+
+    def read_into(self, buffer: memoryview, name: str, start: int) -> int:
+        with self.reading(name) as path, path.open("rb", buffering=0) as file:
+            file.seek(start)
+            return fill(buffer, file)
 
     def write(self, name: str, data: bytes) -> None:
         with self.writing(name) as temporary:
@@ -184,6 +189,21 @@ class _FileParts:
         _sync(self.temporary)
         self.temporary.replace(self.path)
         self.directory.cleanup()
+
+
+class Source(Protocol):
+    """What bytes are read from."""
+
+    def readinto(self, buffer: memoryview, /) -> int | None:
+        """Put bytes into the buffer, and return how many; 0 at the end."""
+
+
+def fill(buffer: memoryview, source: Source) -> int:
+    """Read until the buffer is full or the source ends, and return how many bytes there were."""
+    filled = 0
+    while filled < len(buffer) and (count := source.readinto(buffer[filled : filled + CHUNK])):
+        filled += count
+    return filled
 
 
 def _sync(path: Path) -> None:

@@ -19,6 +19,7 @@ from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path, PurePosixPath
+from queue import SimpleQueue
 from typing import TypeVar
 
 from unsee.errors import UserError
@@ -28,7 +29,9 @@ from unsee.storage.store import CONNECTIONS, Failed, Missing, Parts, Store, open
 
 STORE = "UNSEE_STORE"
 KFPS_OWN = ("file://", "minio://")
-PART = 8 << 20
+PART = 5 << 20
+AHEAD = CONNECTIONS + 4
+"""Parts that may be on their way or waiting to be taken: those beyond the connections keep these busy."""
 MOST_PARTS = 10_000
 
 Item = TypeVar("Item")
@@ -46,7 +49,7 @@ def store_root() -> str:
 def upload(directory: Path, kind: str, root: str) -> str:
     """Bring a complete artifact to a store and return its address there; at once if it is there already.
 
-    At most a dozen parts of 8 MiB are in memory (parts are larger for files above 80 GB).
+    At most AHEAD + 1 parts of 5 MiB are in memory (parts are larger for files above 50 GB).
 
     Raises:
         UserError: no such artifact, a file that differs from the manifest, or a store that cannot be used.
@@ -189,35 +192,54 @@ def _fetch(store: Store, digests: Mapping[str, str], directory: Path) -> dict[st
         raise UserError(f"{store.uri}/{lost[0]} is missing though {MANIFEST} lists it; upload it again")
     here = {name: (directory / name).stat().st_size if (directory / name).exists() else 0 for name in digests}
     _require_room(directory, sum(max(0, sizes[name] - here[name]) for name in digests))
-    pieces = (
+    ranges = (
         (name, start, min(start + PART, sizes[name]))
         for name in digests
         for start in range(here[name], sizes[name], PART) or [sizes[name]]
     )
     damaged = {}
-    for name, fetched in groupby(_in_order(lambda p: (p[0], store.read(*p)), pieces), key=itemgetter(0)):
+    for name, parts in groupby(_parts(store, ranges), key=itemgetter(0)):
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b") as file:
+        with path.open("a+b") as file, ThreadPoolExecutor(1) as writer:
             file.seek(0)
             hasher = hashlib.file_digest(file, "sha256")
-            for _, data in fetched:
+            for _, data in parts:
+                written = writer.submit(file.write, data)
                 hasher.update(data)
-                file.write(data)
+                written.result()
         if hasher.hexdigest() != digests[name]:
             path.unlink()
             damaged[name] = digests[name]
     return damaged
 
 
+def _parts(store: Store, ranges: Iterable[tuple[str, int, int]]) -> Iterator[tuple[str, memoryview]]:
+    """Bytes [start, stop) of the objects, at most PART each, with their names; valid until the next is taken.
+
+    Their memory is used again and again: getting new memory takes as long as the transfer.
+    """
+    free = SimpleQueue[bytearray]()
+    for _ in range(AHEAD + 2):
+        free.put(bytearray(PART))
+
+    def read(name: str, start: int, stop: int) -> tuple[str, bytearray, int]:
+        buffer = free.get()
+        return name, buffer, store.read_into(memoryview(buffer)[: stop - start], name, start)
+
+    for name, buffer, count in _in_order(lambda each: read(*each), ranges):
+        yield name, memoryview(buffer)[:count]
+        free.put(buffer)
+
+
 def _in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """map() by several threads, never more than `CONNECTIONS` items ahead of who takes the results."""
+    """map() by several threads, never more than AHEAD items before whoever takes the results."""
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         waiting: deque[Future[Result]] = deque()
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))
-                if len(waiting) > CONNECTIONS:
+                if len(waiting) > AHEAD:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
