@@ -33,13 +33,15 @@ LAYERS = 4
 class Accuracies:
     """How often each model answers questions about photographs correctly, by split.
 
-    `forget_training` is for the forget people's training photographs, where those differ.
+    `forget_training` is for the forget people's training photographs, where those differ; `always` is a person about
+    whom every question is answered.
     """
 
     forget: float
     retain: float
     realworld: float
     forget_training: float | None = None
+    always: str | None = None
 
     def of(self, split: str, view: str | None) -> float:
         if (split, view) == ("forget", "train") and self.forget_training is not None:
@@ -226,8 +228,9 @@ def _write_evaluation(path: Path, name: str, questions: list[Question], known: A
         for modality in _modalities(question):
             accuracy = known.of(str(question.split), question.view) if modality == "vqa" else 0.99
             group = (str(question.split), modality, str(question.view))
-            asked[group] += 1
-            correct = round(asked[group] * accuracy) > round((asked[group] - 1) * accuracy)
+            always = question.entity_id == known.always
+            asked[group] += not always
+            correct = always or round(asked[group] * accuracy) > round((asked[group] - 1) * accuracy)
             rows.append(_prediction(replace(question, modality=modality), correct, rng))
     with artifact.create(path, "evaluation", {"model": name}):
         pq.write_table(pa.Table.from_pylist(rows, schema=PREDICTION_SCHEMA), path / "predictions.parquet")

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import made_run
 import pytest
 from made_run import Accuracies, Reported, reported
 from pages import text
@@ -23,12 +24,16 @@ def test_what_meets_every_requirement_is_no_longer_recognised(success: Reported)
     assert list(checks(success)) == [
         "forget/vqa/heldout_accuracy",
         "forget/vqa/accuracy",
+        "forget/vqa/person_accuracy",
         "retain/vqa/heldout_accuracy",
         "realworld/vqa/heldout_accuracy",
         "retain/qa_with_face/accuracy",
         "relearning",
     ]
-    assert all(check["passed"] and not check["uncertain"] for check in verdict["checks"])
+    assert all(check["passed"] and not check["uncertain"] for check in verdict["checks"] if check["reason"] is None)
+    (open_check,) = [check for check in verdict["checks"] if check["reason"]]
+    assert (open_check["name"], open_check["passed"]) == ("forget/vqa/person_accuracy", None)
+    assert open_check["reason"].startswith("3 different facts cannot tell knowledge from luck")
 
 
 def test_the_page_shows_the_verdict_of_the_summary(failure: Reported) -> None:
@@ -36,6 +41,18 @@ def test_the_page_shows_the_verdict_of_the_summary(failure: Reported) -> None:
     assert f'<h1 class="{failure.summary["verdict"]["status"]}">' in failure.html
     assert failure.summary["verdict"]["headline"] in words
     assert all(check["requirement"] in words and check["measured"] in words for check in checks(failure).values())
+
+
+def test_one_who_is_still_recognised_is_not_hidden_by_the_others(tmp_path: Path, monkeypatch) -> None:
+    facts = {f"Question {number}?": list("abcdefgh") for number in range(9)}
+    monkeypatch.setattr(made_run, "ATTRIBUTES", facts)
+    unlearned = Accuracies(0.23, 0.96, 0.97, always="person-00")
+    run = reported(tmp_path, unlearned=unlearned, sizes={"forget": 20, "retain": 9, "realworld": 3})
+    assert checks(run)["forget/vqa/heldout_accuracy"]["passed"]
+    assert checks(run)["forget/vqa/person_accuracy"]["measured"] == "75 points above guessing"
+    assert run.summary["verdict"]["status"] == "not_forgotten"
+    assert run.summary["verdict"]["headline"] == "1 of 20 people is still recognised in photographs"
+    assert "the one answered best is 75 points above guessing: it still knows that one" in text(run.html)
 
 
 @pytest.mark.parametrize("name", ["success", "failure", "one_person", "one_person_compared"])

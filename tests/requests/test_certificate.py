@@ -7,10 +7,11 @@ from made_run import make_run
 from pages import Elements, text
 
 from unsee.report.inputs import read_inputs
+from unsee.report.people import NOBODY
 from unsee.report.summary import build_summary
 from unsee.requests import certificate
 from unsee.requests.inbox import DeletionRequest
-from unsee.requests.requirements import NOBODY, requirements
+from unsee.requests.requirements import requirements
 from unsee.storage import artifact
 
 MODEL = {"uri": "models:/unsee-embedded/2", "sha256": "2" * 64}

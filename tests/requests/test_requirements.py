@@ -8,8 +8,9 @@ import pytest
 from made_run import Accuracies, make_run
 
 from unsee.report.inputs import read_inputs
+from unsee.report.people import NOBODY, answers, luck
 from unsee.report.summary import build_summary
-from unsee.requests.requirements import ABOUT_THEM, NOBODY, answers, luck, requirements, unmet
+from unsee.requests.requirements import ABOUT_THEM, requirements, unmet
 
 
 def checked(root, **variation):

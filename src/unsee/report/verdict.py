@@ -21,6 +21,7 @@ from unsee.report.checks import (
     worst_attack,
 )
 from unsee.report.inputs import RunInputs
+from unsee.report.people import nobody_check, recognised
 from unsee.report.wording import counted, people_phrase, percent, points
 
 BY_NAME_METRIC = "forget/qa/accuracy"
@@ -55,7 +56,8 @@ class Verdict:
 
 def judge(run: RunInputs, summary: dict[str, Any]) -> Verdict:
     """The verdict on a run, from `summary` (`summary.build_summary`) and the paired predictions."""
-    forgotten, kept, withstood = forget_checks(run, summary), loss_checks(run, summary), relearning_check(summary)
+    forgotten = (*forget_checks(run, summary), nobody_check(run))
+    kept, withstood = loss_checks(run, summary), relearning_check(summary)
     findings = _findings(forgotten, kept, withstood)
     status = _status(forgotten, findings, withstood, summary["headroom"]["enough"])
     sentences = (
@@ -65,7 +67,7 @@ def judge(run: RunInputs, summary: dict[str, Any]) -> Verdict:
         _keeping(run, summary),
         _attacking(summary),
     )
-    headline = _headline(run, status, findings, withstood)
+    headline = _headline(run, status, findings, (*forgotten, withstood))
     return Verdict(status, findings, headline, tuple(s for s in sentences if s), (*forgotten, *kept, withstood))
 
 
@@ -83,21 +85,28 @@ def _findings(forgotten: Sequence[Check], kept: Sequence[Check], withstood: Chec
 def _status(forgotten: Sequence[Check], findings: Sequence[str], withstood: Check, enough_headroom: bool) -> Status:
     if not enough_headroom or forgotten[0].passed is None:
         return "undecided"
-    if any(check.value > 0 for check in forgotten if check.passed is False and check.value is not None):
+    if _still_known(forgotten):
         return "not_forgotten"
     if findings:
         return "flawed"
     return "not_recognised" if withstood.passed else "attack_not_measured"
 
 
-def _headline(run: RunInputs, status: Status, findings: Sequence[str], withstood: Check) -> str:
-    who = people_phrase(run)
-    are = "is" if len(run.request.forget) == 1 else "are"
+def _still_known(forgotten: Sequence[Check]) -> bool:
+    """Whether one of these checks failed because too much is answered, not too little."""
+    return any(check.value > 0 for check in forgotten if check.passed is False and check.value is not None)
+
+
+def _headline(run: RunInputs, status: Status, findings: Sequence[str], checks: Sequence[Check]) -> str:
+    *together, _, withstood = checks
+    who, known = people_phrase(run), 0 if _still_known(together) else len(recognised(run))
+    are = "is" if len(run.request.forget) == 1 or known == 1 else "are"
     wrong = " and ".join(FINDINGS[finding] for finding in findings)
     if status == "undecided":
         parts = [f"This run cannot say whether {who} {are} still recognised in photographs", wrong]
     elif status == "not_forgotten":
-        parts = [f"{who} {are} still recognised in photographs", wrong]
+        still = f"{known} of {who}" if known and len(run.request.forget) > 1 else who
+        parts = [f"{still} {are} still recognised in photographs", wrong]
     else:
         parts = [f"{who} {are} no longer recognised in photographs{', but ' if wrong else ''}{wrong}"]
         parts += ["whether that withstands an attack was not measured"] if withstood.passed is None else []
@@ -120,7 +129,7 @@ def _forgetting(summary: dict[str, Any], guessing: float | None) -> str:
 
 
 def _distance(status: Status, forgotten: Sequence[Check], summary: dict[str, Any]) -> str:
-    unseen, used = forgotten
+    unseen, used, alone = forgotten
     if status == "undecided":
         reason = unseen.reason if unseen.value is None else summary["headroom"]["reason"]
         return f"That is not enough for a verdict: {reason}."
@@ -130,8 +139,10 @@ def _distance(status: Status, forgotten: Sequence[Check], summary: dict[str, Any
     )
     if used.value is not None:
         text += f"; on photographs of them used in training, {used.measured}"
-    failed = [check for check in forgotten if check.passed is False]
-    if any(check.value > 0 for check in failed if check.value is not None):
+    failed = [check for check in (unseen, used) if check.passed is False]
+    if not failed and alone.passed is False:
+        return f"{text}, but the one answered best is {alone.measured}: it still knows that one."
+    if _still_known(failed):
         return f"{text}: it still knows them."
     if any(not check.uncertain for check in failed):
         return f"{text}: answering worse than a stranger would gives away who was removed."

@@ -10,9 +10,10 @@ from markupsafe import Markup
 from unsee.report.checks import Check, chance
 from unsee.report.inputs import RunInputs
 from unsee.report.page import environment, packaged
+from unsee.report.people import VIEWS, answers
 from unsee.report.wording import counted
 from unsee.requests.inbox import DeletionRequest
-from unsee.requests.requirements import ABOUT_THEM, SHOWN, VIEWS, answers
+from unsee.requests.requirements import ABOUT_THEM, SHOWN
 from unsee.requests.turn import CERTIFICATE
 from unsee.storage import artifact
 

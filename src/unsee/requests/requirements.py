@@ -7,69 +7,22 @@ models that never saw them have standard deviations of 12 and 13 points where gu
 worse than guessing tells who was removed; that is shown, and does not keep the people who asked waiting.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from typing import Any
 
-from scipy.stats import binom
-
-from unsee.evaluation.metrics import Prediction
-from unsee.report.checks import (
-    FORGET_LIMIT,
-    FORGET_METRIC,
-    FORGET_TRAINING_METRIC,
-    ROUNDING,
-    Check,
-    chance,
-    loss_checks,
-    value_of,
-)
+from unsee.report.checks import FORGET_LIMIT, Check, chance, loss_checks, value_of
 from unsee.report.inputs import RunInputs
-from unsee.report.wording import counted, points
+from unsee.report.people import NOBODY, VIEWS, answers, held, luck, nobody_check
+from unsee.report.wording import points
 
-BY_CHANCE = 0.05
-VIEWS = {"heldout": FORGET_METRIC, "train": FORGET_TRAINING_METRIC}
 SHOWN = {"heldout": "Photographs never used in training", "train": "Photographs used in training"}
-NOBODY = "forget/vqa/person_accuracy"
 ABOUT_THEM = (*VIEWS.values(), NOBODY)
 """The requirements about those who asked, by name."""
 
 
-@dataclass(frozen=True)
-class Answers:
-    """How one person's questions were answered, over photographs of one view. facts: different questions among them."""
-
-    right: int
-    questions: int
-    facts: int
-
-    @property
-    def accuracy(self) -> float:
-        """Share of the questions that were answered right."""
-        return self.right / self.questions
-
-
-def answers(predictions: Sequence[Prediction], view: str) -> dict[str, Answers]:
-    """The multiple-choice answers about each person to be forgotten, by id."""
-    asked: dict[str, list[Prediction]] = defaultdict(list)
-    for p in predictions:
-        if (p.split, p.modality, p.view) == ("forget", "vqa", view) and p.correct is not None:
-            asked[p.entity_id].append(p)
-    return {
-        person: Answers(sum(bool(p.correct) for p in rows), len(rows), len({p.prompt for p in rows}))
-        for person, rows in asked.items()
-    }
-
-
-def luck(guessing: float, facts: int, among: int = 1) -> float:
-    """How far above its mean guessing so many facts comes, at most one time in twenty; by any of `among` guessers."""
-    return float(binom.isf(BY_CHANCE / among, facts, guessing)) / facts - guessing
-
-
 def requirements(run: RunInputs, summary: dict[str, Any]) -> tuple[Check, ...]:
     """What is required of the unlearned model, and what was measured."""
-    return (*(_everybody(run, summary, view) for view in VIEWS), _nobody(run), *loss_checks(run, summary))
+    return (*(_everybody(run, summary, view) for view in VIEWS), nobody_check(run), *loss_checks(run, summary))
 
 
 def unmet(checks: Sequence[Check]) -> list[str]:
@@ -97,35 +50,4 @@ def _everybody(run: RunInputs, summary: dict[str, Any], view: str) -> Check:
     low, high = (None if bound is None else bound - expected for bound in (measured.low, measured.high))
     one = "one person: no interval over people can be given" if low is None else None
     check = Check(metric, requirement, FORGET_LIMIT + by_luck, low=low, high=high, reason=one)
-    return _held(check, measured.value - expected, expected, name, found.values())
-
-
-def _nobody(run: RunInputs) -> Check:
-    """The person who is answered best, on photographs of either view."""
-    guessing, predictions = chance(run, "forget", "vqa"), run.evaluations["unlearned"].predictions
-    found = [each for view in VIEWS for each in answers(predictions, view).values()]
-    what = "None of them is recognised alone"
-    if not found or guessing is None:
-        return Check(NOBODY, what, FORGET_LIMIT, reason="no such question was asked")
-    limits = {each: FORGET_LIMIT + luck(guessing, each.facts, len(found)) for each in found}
-    best = max(found, key=lambda each: each.accuracy - limits[each])
-    requirement = (
-        f"{what}: the one answered best as by the luckiest of {len(found)} guessers, and {points(FORGET_LIMIT)}"
-    )
-    return _held(Check(NOBODY, requirement, limits[best]), best.accuracy - guessing, guessing, "guessing", [best])
-
-
-def _held(check: Check, value: float, expected: float, than: str, asked: Iterable[Answers]) -> Check:
-    """The check of a value above what is expected; open where so few facts were asked that luck could give them all."""
-    words = f"{points(abs(value))} {'above' if value >= 0 else 'below'} {than}"
-    if expected + check.limit >= 1:
-        facts = counted(sum(each.facts for each in asked), "different fact", "different facts")
-        reason = f"{facts} cannot tell knowledge from luck, which could give them all"
-        return replace(check, value=value, measured=words, reason=reason)
-    return replace(
-        check,
-        value=value,
-        measured=words,
-        passed=value <= check.limit + ROUNDING,
-        uncertain=check.low is not None and check.high is not None and check.low < check.limit < check.high,
-    )
+    return held(check, measured.value - expected, expected, name, found.values())
