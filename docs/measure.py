@@ -36,18 +36,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="how many seeds, from 0")
     parser.add_argument("--out", type=Path, required=True, help="directory for the runs and the results")
     parser.add_argument("--mask-on", choices=["default", "both"], default="default", help="which forms of the mask")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting to change")
     request = parser.parse_args()
     default = load_settings("embedded").unlearn.mask_on
     forms = [default, *(form for form in MASK_ON if form != default and request.mask_on == "both")]
-    results = {form: [run(request.out, form, seed) for seed in range(request.seeds)] for form in forms}
+    results = {form: [run(request, form, seed) for seed in range(request.seeds)] for form in forms}
     (request.out / "results.json").write_text(json.dumps(results, indent=2, sort_keys=True))
     (request.out / "results.md").write_text("\n".join(page(results)) + "\n")
 
 
-def run(out: Path, mask_on: str, seed: int) -> Summary:
+def run(request: argparse.Namespace, mask_on: str, seed: int) -> Summary:
     """The summary of one run."""
-    directory = out / f"{mask_on}-{seed}"
-    given = ["--preset", "embedded", "--method", "vkd", "--seed", str(seed), "--set", f"unlearn.mask_on={mask_on}"]
+    directory = request.out / f"{mask_on}-{seed}"
+    settings = (f"--set={setting}" for setting in (f"unlearn.mask_on={mask_on}", *request.set))
+    given = ["--preset", "embedded", "--method", "vkd", "--seed", str(seed), *settings]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     command = [str(Path(sys.executable).with_name("unsee")), "run", *given, "--out", str(directory)]
     subprocess.run(command, check=True, env=environment)
