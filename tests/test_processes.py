@@ -10,7 +10,7 @@ from unsee.processes import descendants, session, started, stop
 nested = "sleep 60; true"
 for _ in range(4):
     nested = f"sh -c {shlex.quote(nested)}; true"
-for trial in range(100):
+for trial in range(25):
     with subprocess.Popen(["sh", "-c", nested], start_new_session=True) as step:
         known = {"pid": step.pid, "started": started(psutil.Process(step.pid))}
         time.sleep(random.Random(trial).uniform(0, 0.01))

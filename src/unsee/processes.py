@@ -49,27 +49,24 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def descendants() -> list[psutil.Process]:
-    """Of this process, suspended: none can fork and end between being listed and being stopped, which would leave its
-    child to init. `stop` has them go on."""
+    """Of this process, suspended: none of them is stopped between forking and its child being listed, which would leave
+    the child to init. `stop` has them go on."""
     found, this = list[psutil.Process](), psutil.Process()
     while new := [process for process in this.children(recursive=True) if process not in found and is_alive(process)]:
         for process in new:
-            with suppress(psutil.NoSuchProcess):
+            with suppress(psutil.Error):
                 process.suspend()
         found += new
     return found
 
 
 def stop(processes: Sequence[psutil.Process], seconds: float = SECONDS_TO_STOP) -> None:
-    """Terminate, then kill after so many seconds; returns when all have ended."""
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            process.terminate()
-            process.resume()
-    deadline = time.monotonic() + seconds
-    while alive := list(filter(is_alive, processes)):
-        if time.monotonic() > deadline:
-            for process in alive:
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
-        time.sleep(0.05)
+    """Terminate, then kill after so many seconds; returns when all have ended, or will not within as many again."""
+    for end in (psutil.Process.terminate, psutil.Process.kill):
+        for process in filter(is_alive, processes):
+            with suppress(psutil.Error):
+                end(process)
+                process.resume()
+        deadline = time.monotonic() + seconds
+        while any(map(is_alive, processes)) and time.monotonic() < deadline:
+            time.sleep(0.05)

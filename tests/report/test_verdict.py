@@ -43,16 +43,31 @@ def test_the_page_shows_the_verdict_of_the_summary(failure: Reported) -> None:
     assert all(check["requirement"] in words and check["measured"] in words for check in checks(failure).values())
 
 
-def test_one_who_is_still_recognised_is_not_hidden_by_the_others(tmp_path: Path, monkeypatch) -> None:
-    facts = {f"Question {number}?": list("abcdefgh") for number in range(9)}
-    monkeypatch.setattr(made_run, "ATTRIBUTES", facts)
-    unlearned = Accuracies(0.23, 0.96, 0.97, always="person-00")
-    run = reported(tmp_path, unlearned=unlearned, sizes={"forget": 20, "retain": 9, "realworld": 3})
-    assert checks(run)["forget/vqa/heldout_accuracy"]["passed"]
-    assert checks(run)["forget/vqa/person_accuracy"]["measured"] == "75 points above guessing"
+@pytest.fixture
+def nine_facts(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """The sizes of a run in which nine facts are asked about each of twenty people."""
+    monkeypatch.setattr(made_run, "ATTRIBUTES", {f"Question {number}?": list("abcdefgh") for number in range(9)})
+    return {"forget": 20, "retain": 9, "realworld": 3}
+
+
+ONE_KNOWN = Accuracies(0.23, 0.96, 0.97, always="person-00")
+
+
+@pytest.mark.parametrize("with_retrained", [True, False])
+def test_one_who_is_still_recognised_is_not_hidden_by_the_others(with_retrained, nine_facts, tmp_path: Path) -> None:
+    run = reported(tmp_path, unlearned=ONE_KNOWN, sizes=nine_facts, with_retrained=with_retrained)
+    assert checks(run)["forget/vqa/heldout_accuracy"]["passed"] is (True if with_retrained else None)
+    alone = checks(run)["forget/vqa/person_accuracy"]
+    assert "as the luckiest of 40 guessers may be, with 5 points more" in alone["requirement"]
+    assert alone["passed"] is False
     assert run.summary["verdict"]["status"] == "not_forgotten"
-    assert run.summary["verdict"]["headline"] == "1 of 20 people is still recognised in photographs"
-    assert "the one answered best is 75 points above guessing: it still knows that one" in text(run.html)
+    assert run.summary["verdict"]["headline"].startswith("1 of 20 people is still recognised in photographs")
+    assert "Taken one by one, 1 of 20 people is still recognised: the one answered best is 7" in text(run.html)
+
+
+def test_who_is_answered_as_by_a_model_that_never_saw_them_is_not_recognised(nine_facts, tmp_path: Path) -> None:
+    run = reported(tmp_path, unlearned=ONE_KNOWN, retrained=ONE_KNOWN, sizes=nine_facts)
+    assert run.summary["verdict"]["headline"] == "20 people are no longer recognised in photographs"
 
 
 @pytest.mark.parametrize("name", ["success", "failure", "one_person", "one_person_compared"])

@@ -48,7 +48,7 @@ def wait_for(port: int) -> None:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """An artifact with small files, an empty one, names that need quoting, and one of three parts."""
+    """An artifact with small files, an empty one, names that need quoting, and one of four parts."""
     return make(tmp_path / "model")
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from unsee.errors import UserError
 from unsee.storage.artifact import is_inside
-from unsee.storage.store import Failed, FileStore, open_store
+from unsee.storage.store import Failed, FileStore, Missing, open_store
 from unsee.storage.transfer import preflight
 
 NAMES = st.text(st.sampled_from("ab./\\~ %?#\0\nü"), max_size=12)
@@ -88,7 +88,13 @@ def test_names_with_any_character_come_back(root):
 def test_bytes_are_read_from_and_to(root):
     store = open_store(root)
     store.write("a", b"0123456789")
-    assert (store.read("a", 2, 5), store.read("a", 10, 10), store.read("a")) == (b"234", b"", b"0123456789")
+    assert store.read("a") == b"0123456789"
+    for start, asked, there in ((2, 3, b"234"), (8, 3, b"89"), (10, 0, b""), (0, 10, b"0123456789")):
+        buffer = bytearray(asked)
+        assert store.read_into(memoryview(buffer), "a", start) == len(there)
+        assert buffer[: len(there)] == there
+    with pytest.raises(Missing):
+        store.read_into(memoryview(bytearray(1)), "b", 0)
 
 
 def test_a_file_that_is_being_written_is_in_no_listing(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ import pytest
 from made_artifacts import make
 
 from unsee.errors import UserError
-from unsee.storage import artifact
+from unsee.storage import artifact, transfer
 from unsee.storage.artifact import MANIFEST
 from unsee.storage.store import open_store
 from unsee.storage.transfer import PART, download, preflight, published, upload
@@ -54,6 +54,16 @@ def test_a_round_trip_keeps_every_byte_and_leaves_nothing_else(root, model, tmp_
     assert manifest == artifact.read(tmp_path / "back", "model")
     assert uri == f"{root}/model/{manifest.digest}"
     assert beside(tmp_path / "back") == ["back"]
+
+
+def test_parts_that_take_each_other_s_memory_arrive_as_they_were(tmp_path, monkeypatch):
+    monkeypatch.setattr(transfer, "PART", 1000)
+    with artifact.create(tmp_path / "model", "model", {}):
+        for size in (0, 1, 999, 1000, 1001, 50_000, 123_457):
+            (tmp_path / "model" / str(size)).write_bytes(os.urandom(size))
+    uri = upload(tmp_path / "model", "model", (tmp_path / "store").as_uri())
+    download(uri, tmp_path / "back", "model")
+    assert contents(tmp_path / "back") == contents(tmp_path / "model")
 
 
 def test_nothing_is_sent_or_fetched_twice(s3, model, tmp_path, inject):
@@ -187,7 +197,7 @@ def test_an_object_of_several_parts_holds_the_checksum_of_each_the_resumed_ones_
     store = open_store(upload(model, "model", s3))
     weights = {"Bucket": store.bucket, "Key": store.key("deep/weights.bin")}
     found = store.client.head_object(**weights, ChecksumMode="ENABLED")
-    assert (found["ChecksumType"], found["ChecksumCRC32"].partition("-")[2]) == ("COMPOSITE", "3")
+    assert (found["ChecksumType"], found["ChecksumCRC32"].partition("-")[2]) == ("COMPOSITE", "4")
 
 
 def test_an_upload_to_a_directory_that_fails_leaves_nothing_of_its_file(model, tmp_path):

@@ -28,13 +28,15 @@ PRESET = "embedded"
 SEED = 0
 PRUNED = 0.05
 FIRST_VIEW = "/00.png/"
-# As in the paper: L_VKD on the retain batch. Without a bound: past it, an untrained model would have no gradient.
+# As in the paper: L_VKD on the retain batch, plain ascent. Without a bound: past it, an untrained model would have no
+# gradient.
 COMMON = (
     "unlearn.epochs=1",
     "unlearn.least_steps=1",
     "unlearn.versions=1",
     "unlearn.blends=0",
     "unlearn.bound=none",
+    "unlearn.odds=null",
     "unlearn.decay=0",
     "unlearn.resist=null",
 )

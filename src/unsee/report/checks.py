@@ -2,8 +2,9 @@
 
 The thresholds are this project's own. Forgetting is judged by the distance to the model that never saw the people, in
 both directions: answering *worse* than such a model gives away who was removed. Where such a model answers worse than
-guessing, because it takes the people for others, as much as guessing gives is no knowledge either. A requirement is met
-or not by the measured value; where the interval of that value reaches across the limit, the outcome is uncertain too.
+guessing, because it takes the people for others, as much as guessing gives is no knowledge either. No single person may
+be known (`people`). A requirement is met or not by the measured value; where the interval of that value reaches across
+the limit, the outcome is uncertain too.
 """
 
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ class Check:
     """One requirement and what was measured against it; differences are shares (0.05 is 5 points).
 
     Attributes:
-        name: The metric it is about, or `relearning`.
+        name: The metric it is about, `people.NOBODY`, or `relearning`.
         requirement: What is required, in words.
         limit: Largest difference allowed.
         value: Signed difference measured; None where it could not be, for the `reason`.

@@ -1,7 +1,8 @@
 """The people to be forgotten one by one: a mean over people can hide one who is still recognised.
 
 A model that takes a person for someone else gives all questions about one fact the same answer, so it is facts that are
-independent, not questions; luck with so many of them is allowed for.
+independent, not questions: over the people of a benchmark, the accuracies of models that never saw them have standard
+deviations of 12 and 13 points where guessing nine facts has 14. Luck with so many of them is allowed for.
 """
 
 from collections import defaultdict
@@ -53,27 +54,53 @@ def luck(guessing: float, facts: int, among: int = 1) -> float:
 
 def nobody_check(run: RunInputs) -> Check:
     """The person who is answered best, on photographs of either view."""
-    guessing, found = chance(run, "forget", "vqa"), _one_by_one(run)
-    what = "Nobody among them is recognised alone"
-    if not found or guessing is None:
+    found, what = _one_by_one(run), "Taken one by one, nobody is still recognised"
+    if not found:
         return Check(NOBODY, what, FORGET_LIMIT, reason="no such question was asked")
-    _, best, limit = max(found, key=lambda each: each[1].accuracy - each[2])
+    best = max(found, key=lambda each: each.answers.accuracy - each.expected - each.limit)
     requirement = (
-        f"{what}: the one answered best as by the luckiest of {len(found)} guessers, and {points(FORGET_LIMIT)}"
+        f"{what}: the one answered best is at most {points(best.limit)} above {best.name}, as the luckiest of "
+        f"{len(found)} guessers may be, with {points(FORGET_LIMIT)} more"
     )
-    return held(Check(NOBODY, requirement, limit - guessing), best.accuracy - guessing, guessing, "guessing", [best])
+    check = Check(NOBODY, requirement, best.limit)
+    return held(check, best.answers.accuracy - best.expected, best.expected, best.name, [best.answers])
 
 
 def recognised(run: RunInputs) -> list[str]:
     """Ids of the people who are answered better than luck could, on photographs of either view."""
-    return sorted({person for person, each, limit in _one_by_one(run) if each.accuracy > limit + ROUNDING})
+    return sorted({e.person for e in _one_by_one(run) if e.answers.accuracy > e.expected + e.limit + ROUNDING})
 
 
-def _one_by_one(run: RunInputs) -> list[tuple[str, Answers, float]]:
-    """Every person, with the answers on photographs of each view, and the accuracy that is allowed."""
-    guessing, predictions = chance(run, "forget", "vqa") or 0.0, run.evaluations["unlearned"].predictions
-    found = [each for view in VIEWS for each in answers(predictions, view).items()]
-    return [(person, a, guessing + FORGET_LIMIT + luck(guessing, a.facts, len(found))) for person, a in found]
+@dataclass(frozen=True)
+class _Person:
+    """One person's answers on photographs of one view.
+
+    expected: the accuracy of who never saw the person, whose `name` it is. limit: how far above that is still luck.
+    """
+
+    person: str
+    answers: Answers
+    expected: float
+    name: str
+    limit: float
+
+
+def _one_by_one(run: RunInputs) -> list[_Person]:
+    guessing = chance(run, "forget", "vqa")
+    if guessing is None:
+        return []
+    found = [
+        (view, *each) for view in VIEWS for each in answers(run.evaluations["unlearned"].predictions, view).items()
+    ]
+    reference = run.evaluations.get("retrained")
+    never = {view: answers(reference.predictions, view) if reference else {} for view in VIEWS}
+    people = []
+    for view, person, asked in found:
+        known = never[view][person].accuracy if person in never[view] else 0.0
+        expected, name = max((guessing, "guessing"), (known, "a model that never saw them"))
+        limit = FORGET_LIMIT + luck(expected, asked.facts, len(found))
+        people.append(_Person(person, asked, expected, name, limit))
+    return people
 
 
 def held(check: Check, value: float, expected: float, than: str, asked: Iterable[Answers]) -> Check:

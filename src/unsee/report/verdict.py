@@ -1,6 +1,6 @@
 """What the numbers of a run mean, in words a privacy officer can act on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -56,19 +56,20 @@ class Verdict:
 
 def judge(run: RunInputs, summary: dict[str, Any]) -> Verdict:
     """The verdict on a run, from `summary` (`summary.build_summary`) and the paired predictions."""
-    forgotten = (*forget_checks(run, summary), nobody_check(run))
+    together, alone = forget_checks(run, summary), nobody_check(run)
     kept, withstood = loss_checks(run, summary), relearning_check(summary)
-    findings = _findings(forgotten, kept, withstood)
-    status = _status(forgotten, findings, withstood, summary["headroom"]["enough"])
+    findings = _findings(together, kept, withstood)
+    status = _status((*together, alone), findings, withstood, summary["headroom"])
     sentences = (
         _forgetting(summary, chance(run, "forget", "vqa")),
-        _distance(status, forgotten, summary),
+        _distance(status, together, summary),
+        _one_by_one(run, alone),
         _by_name(summary),
         _keeping(run, summary),
         _attacking(summary),
     )
-    headline = _headline(run, status, findings, (*forgotten, withstood))
-    return Verdict(status, findings, headline, tuple(s for s in sentences if s), (*forgotten, *kept, withstood))
+    headline = _headline(run, status, findings, together, withstood)
+    return Verdict(status, findings, headline, tuple(s for s in sentences if s), (*together, alone, *kept, withstood))
 
 
 def _findings(forgotten: Sequence[Check], kept: Sequence[Check], withstood: Check) -> tuple[str, ...]:
@@ -82,11 +83,14 @@ def _findings(forgotten: Sequence[Check], kept: Sequence[Check], withstood: Chec
     return tuple(finding for finding in FINDINGS if unmet[finding])
 
 
-def _status(forgotten: Sequence[Check], findings: Sequence[str], withstood: Check, enough_headroom: bool) -> Status:
-    if not enough_headroom or forgotten[0].passed is None:
-        return "undecided"
-    if _still_known(forgotten):
+def _status(
+    forgotten: Sequence[Check], findings: Sequence[str], withstood: Check, headroom: Mapping[str, Any]
+) -> Status:
+    little_to_forget = headroom["value"] is not None and not headroom["enough"]
+    if _still_known(forgotten) and not little_to_forget:
         return "not_forgotten"
+    if not headroom["enough"] or forgotten[0].passed is None:
+        return "undecided"
     if findings:
         return "flawed"
     return "not_recognised" if withstood.passed else "attack_not_measured"
@@ -97,20 +101,28 @@ def _still_known(forgotten: Sequence[Check]) -> bool:
     return any(check.value > 0 for check in forgotten if check.passed is False and check.value is not None)
 
 
-def _headline(run: RunInputs, status: Status, findings: Sequence[str], checks: Sequence[Check]) -> str:
-    *together, _, withstood = checks
-    who, known = people_phrase(run), 0 if _still_known(together) else len(recognised(run))
-    are = "is" if len(run.request.forget) == 1 or known == 1 else "are"
+def _headline(
+    run: RunInputs, status: Status, findings: Sequence[str], together: Sequence[Check], withstood: Check
+) -> str:
+    who = people_phrase(run)
+    are = "is" if len(run.request.forget) == 1 else "are"
     wrong = " and ".join(FINDINGS[finding] for finding in findings)
     if status == "undecided":
         parts = [f"This run cannot say whether {who} {are} still recognised in photographs", wrong]
     elif status == "not_forgotten":
-        still = f"{known} of {who}" if known and len(run.request.forget) > 1 else who
-        parts = [f"{still} {are} still recognised in photographs", wrong]
+        still = f"{who} {are}" if _still_known(together) else _some_of(run)
+        parts = [f"{still} still recognised in photographs", wrong]
     else:
         parts = [f"{who} {are} no longer recognised in photographs{', but ' if wrong else ''}{wrong}"]
         parts += ["whether that withstands an attack was not measured"] if withstood.passed is None else []
     return "; ".join(part for part in parts if part)
+
+
+def _some_of(run: RunInputs) -> str:
+    """The people who are recognised though all of them together are not, as a subject with its verb."""
+    known = len(recognised(run))
+    of = f"{known} of " if len(run.request.forget) > 1 else ""
+    return f"{of}{people_phrase(run)} {'is' if known == 1 else 'are'}"
 
 
 def _forgetting(summary: dict[str, Any], guessing: float | None) -> str:
@@ -129,19 +141,19 @@ def _forgetting(summary: dict[str, Any], guessing: float | None) -> str:
 
 
 def _distance(status: Status, forgotten: Sequence[Check], summary: dict[str, Any]) -> str:
-    unseen, used, alone = forgotten
+    unseen, used = forgotten
     if status == "undecided":
         reason = unseen.reason if unseen.value is None else summary["headroom"]["reason"]
         return f"That is not enough for a verdict: {reason}."
+    if unseen.value is None:
+        return f"How near that is to a model that never saw them was not measured: {unseen.reason}."
     above = " above guessing" if unseen.limit > FORGET_LIMIT else ""
     text = (
         f"The model is now {unseen.measured} the one that never saw them, and {points(FORGET_LIMIT)}{above} are allowed"
     )
     if used.value is not None:
         text += f"; on photographs of them used in training, {used.measured}"
-    failed = [check for check in (unseen, used) if check.passed is False]
-    if not failed and alone.passed is False:
-        return f"{text}, but the one answered best is {alone.measured}: it still knows that one."
+    failed = [check for check in forgotten if check.passed is False]
     if _still_known(failed):
         return f"{text}: it still knows them."
     if any(not check.uncertain for check in failed):
@@ -149,6 +161,12 @@ def _distance(status: Status, forgotten: Sequence[Check], summary: dict[str, Any
     if any(check.uncertain for check in forgotten):
         return f"{text}. With so few people that is uncertain: the interval reaches across the limit."
     return f"{text}."
+
+
+def _one_by_one(run: RunInputs, alone: Check) -> str:
+    if alone.passed is not False or len(run.request.forget) == 1:
+        return ""
+    return f"Taken one by one, {_some_of(run)} still recognised: the one answered best is {alone.measured}."
 
 
 def _by_name(summary: dict[str, Any]) -> str:

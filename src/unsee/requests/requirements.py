@@ -1,10 +1,8 @@
 """What a model must meet before it becomes the champion: nobody who ever asked is recognised, and nobody else is lost.
 
 Forgetting is measured against guessing, or against a model that never saw these people where one was built and answers
-better than that. Luck is allowed for. A model that takes a person for someone else gives all questions about one fact
-the same answer, so it is facts that are independent, not questions: over the people of a benchmark, the accuracies of
-models that never saw them have standard deviations of 12 and 13 points where guessing nine facts has 14. Answering
-worse than guessing tells who was removed; that is shown, and does not keep the people who asked waiting.
+better than that. Luck is allowed for. Answering worse than guessing tells who was removed; that is shown, and does not
+keep the people who asked waiting.
 """
 
 from collections.abc import Sequence

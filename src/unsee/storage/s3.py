@@ -20,14 +20,16 @@ from boto3.s3.transfer import TransferConfig
 from botocore import exceptions
 from botocore.config import Config
 from botocore.httpchecksum import Crc32Checksum
+from botocore.response import StreamingBody
 
 from unsee.errors import UserError
 from unsee.storage.artifact import file_digest
-from unsee.storage.store import CONNECTIONS, Damaged, Failed, Missing, Parts, fill, require_inside
+from unsee.storage.store import CONNECTIONS, Damaged, Failed, Missing, Parts, require_inside
 
 ATTEMPTS = 5
 SECONDS_WITHOUT_A_BYTE = 30
-CHUNK = 1 << 20
+CHUNK = 1 << 16
+"""Read at a time: urllib3 makes a copy of it."""
 DEFAULT_REGION = "us-east-1"
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 """The first that is set is the one that counts."""
@@ -98,7 +100,7 @@ class S3Store:
             return 0
         part = {"Range": f"bytes={start}-{start + len(buffer) - 1}"}
         with self.told():
-            return _retried(lambda: fill(buffer, self._get(name, part)["Body"]))
+            return _retried(lambda: _fill(buffer, self._get(name, part)["Body"]))
 
     def _get(self, name: str, part: Mapping[str, str]) -> dict[str, Any]:
         return self.client.get_object(Bucket=self.bucket, Key=self.key(name), **part)
@@ -243,6 +245,15 @@ class _Multipart:
 
     def _finished_size(self) -> int:
         return self.client.head_object(Bucket=self.store.bucket, Key=self.key)["ContentLength"]
+
+
+def _fill(buffer: memoryview, body: StreamingBody) -> int:
+    """Read a response to its end, where its length and checksum are checked; returns how many bytes it had."""
+    filled = 0
+    while filled < len(buffer) and (count := body.readinto(buffer[filled : filled + CHUNK])):
+        filled += count
+    body.read()
+    return filled
 
 
 def _retried(fetch: Callable[[], Result]) -> Result:

@@ -17,7 +17,6 @@ from unsee.storage.artifact import is_inside
 
 # On few cores, threads wait for each other rather than for the network.
 CONNECTIONS = min(10, 2 * (os.cpu_count() or 1))
-CHUNK = 1 << 16
 TEMPORARY = ".~"
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
@@ -123,9 +122,9 @@ class FileStore:
             return path.read_bytes()
 
     def read_into(self, buffer: memoryview, name: str, start: int) -> int:
-        with self.reading(name) as path, path.open("rb", buffering=0) as file:
+        with self.reading(name) as path, path.open("rb") as file:
             file.seek(start)
-            return fill(buffer, file)
+            return file.readinto(buffer)
 
     def write(self, name: str, data: bytes) -> None:
         with self.writing(name) as temporary:
@@ -189,21 +188,6 @@ class _FileParts:
         _sync(self.temporary)
         self.temporary.replace(self.path)
         self.directory.cleanup()
-
-
-class Source(Protocol):
-    """What bytes are read from."""
-
-    def readinto(self, buffer: memoryview, /) -> int | None:
-        """Put bytes into the buffer, and return how many; 0 at the end."""
-
-
-def fill(buffer: memoryview, source: Source) -> int:
-    """Read until the buffer is full or the source ends, and return how many bytes there were."""
-    filled = 0
-    while filled < len(buffer) and (count := source.readinto(buffer[filled : filled + CHUNK])):
-        filled += count
-    return filled
 
 
 def _sync(path: Path) -> None:

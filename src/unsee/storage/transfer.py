@@ -19,7 +19,7 @@ from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path, PurePosixPath
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from unsee.errors import UserError
@@ -89,8 +89,8 @@ def published(directory: Path, kind: str, uri: str) -> Path | str:
 def download(uri: str, path: Path, kind: str) -> Manifest:
     """Bring an artifact to directory `path`, verified; at once if it is there already.
 
-    What an interrupted attempt has brought lies beside `path` and is not brought again. Several processes may do this
-    at once: one does it, the others wait.
+    At most AHEAD + 1 parts of 5 MiB are in memory. What an interrupted attempt has brought lies beside `path` and is
+    not brought again. Several processes may do this at once: one does it, the others wait.
 
     Raises:
         UserError: no complete artifact of this kind, one that is damaged, a full disk, a directory that holds
@@ -217,23 +217,25 @@ def _fetch(store: Store, digests: Mapping[str, str], directory: Path) -> dict[st
 def _parts(store: Store, ranges: Iterable[tuple[str, int, int]]) -> Iterator[tuple[str, memoryview]]:
     """Bytes [start, stop) of the objects, at most PART each, with their names; valid until the next is taken.
 
-    Their memory is used again and again: getting new memory takes as long as the transfer.
+    Their memory is used again and again: new pages for every part can cost as much time as the transfer.
     """
     free = SimpleQueue[bytearray]()
-    for _ in range(AHEAD + 2):
-        free.put(bytearray(PART))
 
-    def read(name: str, start: int, stop: int) -> tuple[str, bytearray, int]:
-        buffer = free.get()
+    def read(part: tuple[str, int, int]) -> tuple[str, bytearray, int]:
+        name, start, stop = part
+        try:
+            buffer = free.get_nowait()
+        except Empty:
+            buffer = bytearray(PART)
         return name, buffer, store.read_into(memoryview(buffer)[: stop - start], name, start)
 
-    for name, buffer, count in _in_order(lambda each: read(*each), ranges):
+    for name, buffer, count in _in_order(read, ranges):
         yield name, memoryview(buffer)[:count]
         free.put(buffer)
 
 
 def _in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """map() by several threads, never more than AHEAD items before whoever takes the results."""
+    """map() by several threads, never more than AHEAD items ahead of who takes the results."""
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         waiting: deque[Future[Result]] = deque()
         try:

@@ -26,9 +26,9 @@ class Settings(UnlearnSettings):
     answers: whether the portraits that stay are held by their answers too (L_r,vqa), for which the LLM must read them,
     or by their features alone. blends: L_VKD needs no answers, so it can be taken on that many blends of retain
     portraits a step, mostly of two people; 0 takes it on the step's retain portraits, as the paper does. bound: nats of
-    -log p(answer) beyond which a question is no longer ascended. odds: ascend along the
-    gradient of the log-odds, which does not vanish where an answer is sure as that of log p(answer) does, but is at
-    most this many times as large; null ascends along the loss's own. order: of pruning (Eq. 8) and masked fine-tuning;
+    -log p(answer) beyond which a question is no longer ascended. odds: ascend along the gradient of the log-odds, which
+    does not vanish where an answer is sure as that of log p(answer) does, but is at most this many times as large; null
+    ascends along the loss's own. order: of pruning (Eq. 8) and masked fine-tuning;
     `parallel` starts both from vanilla and adds the changes, `never` does not prune.
     """
 
