@@ -102,6 +102,32 @@ def test_a_bad_assignment_is_told_with_its_place_and_value(assignment, words):
     assert all(word in str(error.value) for word in words), str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("assignments", "method", "words"),
+    [
+        (["compute.llm_bits=8"], "vkd", ["vanilla.compute", "relearn.compute", "that do not train the LLM"]),
+        (["vanilla.compute.llm_bits=4"], "vkd", ["vanilla.compute", "llm_bits = 4", "unlearn.compute.llm_bits"]),
+        (["unlearn.compute.llm_bits=8"], "ga", ["unlearn.compute", "set unlearn.scope to vision"]),
+        (["unlearn.compute.llm_bits=8"], "retrain", ["unlearn.compute", "set unlearn.scope to vision"]),
+        (["unlearn.compute.llm_bits=8", "unlearn.sharding=llm"], "vkd", ["set unlearn.sharding to none"]),
+        (["unlearn.compute.llm_bits=8"], "vkd_resist", ["set unlearn.resist to null"]),
+        (["evaluation.compute.llm_bits=3"], "vkd", ["evaluation.compute.llm_bits", "3", "8 or 4"]),
+    ],
+)
+def test_an_llm_in_few_bits_is_refused_where_it_is_trained_or_shared(assignments, method, words):
+    with pytest.raises(UserError) as error:
+        load_settings("embedded", assignments=assignments, method=method)
+    assert all(word in str(error.value) for word in words), str(error.value)
+
+
+@pytest.mark.parametrize("preset", ["embedded", *PUBLISHED])
+def test_an_llm_in_few_bits_is_a_setting_of_the_steps_that_leave_it_alone(preset):
+    sections = ("statistics", "unlearn", "evaluation")
+    settings = load_settings(preset, assignments=[f"{section}.compute.llm_bits=4" for section in sections])
+    bits = {name: section.compute.llm_bits for name, section in settings if name in (*sections, "vanilla", "relearn")}
+    assert bits == {**dict.fromkeys(sections, 4), "vanilla": None, "relearn": None}
+
+
 def test_what_stays_is_held_by_answers_or_features():
     with pytest.raises(UserError, match="answers = false and beta = 0 nothing holds the portraits that stay"):
         load_settings("embedded", assignments=["unlearn.answers=false", "unlearn.beta=0"])

@@ -11,7 +11,7 @@ import torch
 from unsee.errors import UserError
 from unsee.parallel import world
 from unsee.progress import say
-from unsee.sections import ComputeSettings
+from unsee.sections import Bits, ComputeSettings
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Compute:
     device: Literal["cpu", "cuda"] = "cpu"
     precision: Literal["float32", "bfloat16"] = "float32"
     checkpointing: bool = False
+    llm_bits: Bits | None = None
 
     @classmethod
     def of(cls, settings: ComputeSettings, *, card: bool = False) -> "Compute":
@@ -37,7 +38,7 @@ class Compute:
         device = settings.device if settings.device != "auto" else "cuda" if has_cuda else "cpu"
         fast = device == "cuda" and (card or torch.cuda.is_bf16_supported(including_emulation=False))
         precision = settings.precision if settings.precision != "auto" else "bfloat16" if fast else "float32"
-        return cls(settings.threads, device, precision, settings.checkpointing)
+        return cls(settings.threads, device, precision, settings.checkpointing, settings.llm_bits)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -57,8 +58,9 @@ class Compute:
         torch.set_flush_denormal(True)
         name = torch.cuda.get_device_name() if self.device == "cuda" else f"the CPU with {threads} threads"
         light = ", activations computed twice" if self.checkpointing else ""
+        small = f", the LLM in {self.llm_bits} bits" if self.llm_bits else ""
         shared = f" in each of {world()} processes" if world() > 1 else ""
-        say(f"computing on {name}{shared} in {self.precision}{light}")
+        say(f"computing on {name}{shared} in {self.precision}{small}{light}")
 
 
 PLAIN = Compute()

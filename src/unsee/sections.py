@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -12,10 +13,13 @@ from pydantic import (
     PositiveInt,
     Tag,
     TypeAdapter,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
 Sharding = Literal["none", "llm"]
+Bits = Literal[8, 4]
 Seed = Annotated[int, Field(ge=0)]
 Shape = Literal["mllmu", "clear"]
 """The benchmark whose questions a benchmark has: MLLMU-Bench's (facts), or CLEAR's (captions and names)."""
@@ -36,13 +40,28 @@ class ComputeSettings(Section):
 
     device, precision: auto goes by what the hardware has: CUDA, and bfloat16 where it is fast. precision: of frozen
     weights, and of forward and backward; weights that are trained stay float32. checkpointing: activations inside
-    layers are computed a second time rather than kept.
+    layers are computed a second time rather than kept. llm_bits: of each weight of the LLM's linear layers, in steps
+    that do not train it; null leaves them as precise as the rest.
     """
 
     threads: PositiveInt
     device: Literal["auto", "cpu", "cuda"] = "cpu"
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
     checkpointing: bool = False
+    llm_bits: Bits | None = None
+
+
+def _whole(compute: ComputeSettings) -> ComputeSettings:
+    if compute.llm_bits:
+        raise ValueError(
+            f"llm_bits = {compute.llm_bits} is for steps that do not train the LLM, and this one does; leave it null "
+            "here and set it for others, e.g. unlearn.compute.llm_bits"
+        )
+    return compute
+
+
+WholeCompute = Annotated[ComputeSettings, AfterValidator(_whole)]
+"""Of steps that train the LLM."""
 
 
 class BenchmarkSettings(Section):
@@ -92,7 +111,7 @@ class BaseSettings(TrainingSettings):
     base: str
     learning_rate: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
-    compute: ComputeSettings
+    compute: WholeCompute
     seed: Seed
 
 
@@ -219,6 +238,18 @@ class UnlearnSettings(TrainingSettings):
     compute: ComputeSettings
     seed: Seed
 
+    @field_validator("compute")
+    @classmethod
+    def _trains_no_quantised_llm(cls, compute: ComputeSettings, given: ValidationInfo) -> ComputeSettings:
+        wanted = {"scope": "vision", "sharding": "none", "resist": None}
+        other = [name for name, value in wanted.items() if given.data.get(name, value) != value]
+        if compute.llm_bits and other:
+            raise ValueError(
+                f"llm_bits = {compute.llm_bits} needs an LLM that stays as it is, in one piece; set "
+                f"unlearn.{other[0]} to {wanted[other[0]] or 'null'}, or leave llm_bits null"
+            )
+        return compute
+
 
 class EvaluationSettings(Section):
     """How answers are scored (METHODS: option likelihood, or the option's letter) and how sure the figures are."""
@@ -244,5 +275,5 @@ class RelearnSettings(TrainingSettings):
     learning_rate: float = Field(gt=0)
     choice: Literal["options", "letter"]
     evaluation_batch_images: PositiveInt
-    compute: ComputeSettings
+    compute: WholeCompute
     seed: Seed

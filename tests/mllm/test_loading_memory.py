@@ -21,8 +21,9 @@ from unsee.compute import Compute
 from unsee.memory import peak_resident
 from unsee.mllm import checkpoint, lora
 before = peak_resident()
-mllm = checkpoint.load(Path(sys.argv[1]), compute=Compute(threads=1, precision=sys.argv[2]))
-kept = sum(tensor.nbytes for tensor in mllm.model.state_dict().values())
+compute = Compute(threads=1, precision=sys.argv[2], llm_bits=int(sys.argv[4]) or None)
+mllm = checkpoint.load(Path(sys.argv[1]), compute=compute)
+kept = sum(t.nbytes for t in (*mllm.model.parameters(), *mllm.model.buffers()))
 loaded = peak_resident()
 checkpoint.save_delta(mllm, Path(sys.argv[3]), Path(sys.argv[3]) / "none", method="", seed=0, config={})
 print(json.dumps({"before": before, "kept": kept, "loaded": loaded, "compared": peak_resident()}))
@@ -52,13 +53,13 @@ def write_checkpoint(directory: Path, layers: int, shards: int) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("precision", "layers"), [("bfloat16", 12), ("float32", 6)])
-def test_loading_and_comparing_peak_at_the_size_of_what_is_kept(tmp_path, precision, layers):
+@pytest.mark.parametrize(("precision", "layers", "bits"), [("bfloat16", 12, 0), ("float32", 6, 0), ("bfloat16", 12, 8)])
+def test_loading_and_comparing_peak_at_the_size_of_what_is_kept(tmp_path, precision, layers, bits):
     base = write_checkpoint(tmp_path / "base", layers, shards=5)
     found = subprocess.run(
-        [sys.executable, "-c", MEASURE, base, precision, base], check=True, capture_output=True, text=True
+        [sys.executable, "-c", MEASURE, base, precision, base, str(bits)], check=True, capture_output=True, text=True
     )
     figures = json.loads(found.stdout.splitlines()[-1])
-    assert figures["kept"] > 2.4e9
+    assert figures["kept"] > (1.2e9 if bits else 2.4e9)
     assert figures["loaded"] - figures["before"] <= 1.15 * figures["kept"]
     assert figures["compared"] - figures["before"] <= 1.15 * figures["kept"]

@@ -14,6 +14,8 @@ from unsee.benchmark.schema import ForgetRequest
 from unsee.cli import app
 from unsee.compute import Compute
 from unsee.errors import UserError
+from unsee.mllm import checkpoint
+from unsee.mllm.quantised import quantised
 from unsee.plan import GIB, plan, table
 from unsee.plan.data import few, imagined
 from unsee.plan.models import PUBLISHED, ModelPlan, parts_of
@@ -65,6 +67,22 @@ def test_the_command_prints_bytes_as_json():
     steps = json.loads("\n".join(line for line in found.output.splitlines() if not line.startswith("»")))["steps"]
     assert steps.keys() == {"unlearn"}
     assert steps["unlearn"]["peak_device_bytes"] > steps["unlearn"]["weight_bytes"]
+
+
+def test_a_quantised_llm_takes_as_many_bytes_in_the_plan_as_in_memory():
+    def planned(bits):
+        bits = f"evaluation.compute.llm_bits={json.dumps(bits)}"
+        settings = load_settings("embedded", assignments=[*SMALL, "evaluation.generate=false", bits])
+        return plan(settings, only=["evaluate"]).steps["evaluate"]
+
+    plain = planned(None)
+    for bits in (8, 4):
+        found = planned(bits)
+        small = quantised(checkpoint.load(SHIPPED_BASE, compute=Compute(llm_bits=bits)).model).values()
+        saved = sum(4 * layer.shape.numel() - layer.weight.nbytes - layer.scales.nbytes for layer in small)
+        assert saved > 1e6
+        assert plain.weight_bytes - found.weight_bytes == saved
+        assert found.flops_per_epoch == plain.flops_per_epoch
 
 
 @pytest.mark.slow

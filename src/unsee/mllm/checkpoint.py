@@ -22,13 +22,15 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.image_processing_utils import BaseImageProcessor
+from transformers.initialization import no_init_weights
 from transformers.utils import GENERATION_CONFIG_NAME
 from transformers.utils import logging as transformers_logging
 
 from unsee.compute import PLAIN, Compute
 from unsee.errors import UserError
 from unsee.mllm.families import FAMILIES, Mllm
-from unsee.mllm.stored import changed, copy_into, opened, same_bits
+from unsee.mllm.quantised import quantise
+from unsee.mllm.stored import changed, copy_into, opened, same_bits, weights
 from unsee.storage.artifact import digest_of, file_digest, write_json
 
 transformers_logging.disable_progress_bar()
@@ -66,7 +68,7 @@ def load_full(directory: Path, compute: Compute = PLAIN) -> Mllm:
     config, tokenizer, image_processor = parts(directory)
     family = FAMILIES[config.model_type]
     with _told(f"{directory}: the weights"):
-        model = _model(family.model_class, config, directory, compute)
+        model = _model(family, config, directory, compute)
     return family(model.eval(), tokenizer, image_processor, compute)
 
 
@@ -95,13 +97,26 @@ def parts(directory: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase, B
     return config, tokenizer, image_processor
 
 
-def _model(
-    model_class: type[PreTrainedModel], config: PreTrainedConfig, directory: Path, compute: Compute
-) -> PreTrainedModel:
+def without_weights(family: type[Mllm], config: PreTrainedConfig, compute: Compute) -> PreTrainedModel:
+    """A model that still has to get its weights, on the CPU, where memory that nobody writes to is not taken."""
+    with no_init_weights():
+        model = family.model_class._from_config(config, dtype=compute.dtype)
+    if compute.llm_bits:
+        quantise(model.get_submodule(family.language_name), compute.llm_bits)
+    return model
+
+
+def _model(family: type[Mllm], config: PreTrainedConfig, directory: Path, compute: Compute) -> PreTrainedModel:
     """Tensors are read one by one, and go where and in what dtype the model computes: nothing is in memory twice."""
-    weights: Any = opened(directory)
-    place = {"": compute.device}
-    model = model_class.from_pretrained(None, config=config, state_dict=weights, dtype=compute.dtype, device_map=place)
+    if compute.llm_bits:
+        model = without_weights(family, config, compute).to(compute.device)
+        model.tie_weights()
+        copy_into(model, weights(directory, model))
+    else:
+        stored: Any = opened(directory)
+        model = family.model_class.from_pretrained(
+            None, config=config, state_dict=stored, dtype=compute.dtype, device_map={"": compute.device}
+        )
     if (directory / GENERATION_CONFIG_NAME).exists():
         model.generation_config = GenerationConfig.from_pretrained(directory)
     return model

@@ -13,6 +13,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightRenaming, rename_source_key
 
 from unsee.errors import UserError
+from unsee.mllm.quantised import quantised
 
 INDEX = "model.safetensors.index.json"
 Stored = Any
@@ -39,47 +40,55 @@ def opened(directory: Path) -> dict[str, Stored]:
 
 
 def weights(directory: Path, model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor of the folder by the name that it has in `model`, one in memory at a time."""
+    """Every tensor of the folder by the name that it has in `model`, one in memory at a time.
+
+    Raises:
+        UserError: at the end: the folder lacks one of the model's tensors.
+    """
     own, renamings = model.state_dict(), get_model_conversion_mapping(model)
+    names, given = _names_of_tied(own), set[str]()
     known = [renaming for renaming in renamings if isinstance(renaming, WeightRenaming)]
     for name, stored in opened(directory).items():
         renamed, _ = rename_source_key(name, known, [], model.base_model_prefix, own)
         place = renamed if renamed in own else name
         if place in own:
+            given.update(names[place])
             yield place, stored[...]
+    if missing := sorted(own.keys() - given):
+        raise UserError(f"{directory} has no weights for {missing[0]}; save it again with this version of transformers")
 
 
 @torch.no_grad()
 def copy_into(model: PreTrainedModel, tensors: Iterator[tuple[str, Tensor]]) -> None:
-    """Give the model these weights, in its own dtype and on its own device.
+    """Give the model these weights, in its own dtype and on its own device, quantised where it is.
 
     Raises:
         UserError: one is of another shape.
     """
-    own = model.state_dict()
+    own, packed = model.state_dict(), quantised(model)
     for name, tensor in tensors:
-        if own[name].shape != tensor.shape:
-            stored, wanted = list(tensor.shape), list(own[name].shape)
+        stored, wanted = list(tensor.shape), list((packed[name] if name in packed else own[name]).shape)
+        if stored != wanted:
             raise UserError(f"{name} is {stored} on disk and {wanted} in the model; give the weights of this model")
-        own[name].copy_(tensor)
+        if name in packed:
+            packed[name].take(tensor)
+        else:
+            own[name].copy_(tensor)
 
 
 def changed(model: PreTrainedModel, base: Path) -> dict[str, Tensor]:
     """Copies, in main memory, of the tensors of `model` that differ from the folder `base` in any bit, rounded as the
-    model's are; tied ones no longer share memory.
+    model's are; tied ones no longer share memory. Quantised ones, which nothing changes, do not count.
 
     Raises:
         UserError: the folder lacks one of the model's tensors.
     """
     own, names = model.state_dict(), _names_of_tied(model.state_dict())
     found: dict[str, Tensor] = {}
-    compared: set[str] = set()
+    packed = quantised(model)
     for name, stored in weights(base, model):
-        compared.update(names[name])
-        if not same_bits(own[name], stored.to(own[name])):
+        if name not in packed and not same_bits(own[name], stored.to(own[name])):
             found |= {n: own[n].to("cpu", copy=True, memory_format=torch.contiguous_format) for n in names[name]}
-    if missing := sorted(own.keys() - compared):
-        raise UserError(f"{base} has no weights for {missing[0]}; save it again with this version of transformers")
     return found
 
 

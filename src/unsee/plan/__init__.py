@@ -102,7 +102,7 @@ class _Planner:
         if unknown := sorted({*only} - {*known}):
             raise UserError(f"--step {unknown[0]} is no step of this run; give one of {', '.join(known)}")
         compute = Compute.of(settings.unlearn.compute, card=self.card)
-        mllm = self.model.make(compute)
+        mllm = self.model.make(replace(compute, llm_bits=None))
         mllm = mllm.at(self._frame(mllm))
         steps = {name: self._step(name, *known[name], mllm) for name in known if not only or name in only}
         return Plan(self.base, self.model.config.model_type, parts_of(mllm), mllm.image_tokens, compute.facts, steps)

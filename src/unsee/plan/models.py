@@ -14,7 +14,6 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoTokenizer, LlavaConfig, PreTrainedConfig, PreTrainedTokenizerBase, Qwen2VLConfig
 from transformers.image_processing_utils import BaseImageProcessor
-from transformers.initialization import no_init_weights
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -76,8 +75,8 @@ class ModelPlan:
 
     def make(self, compute: Compute) -> Mllm:
         """The model, as it computes."""
-        with self.fake, no_init_weights():
-            model = self.family.model_class._from_config(self.config, dtype=compute.dtype)
+        with self.fake:
+            model = checkpoint.without_weights(self.family, self.config, compute)
         return self.family(model.eval(), self.tokenizer, self.image_processor, compute)
 
 

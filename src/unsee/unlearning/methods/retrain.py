@@ -1,6 +1,7 @@
 """Retraining without the forget people's portraits: what every other method imitates."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 from torch import Tensor
 
@@ -10,8 +11,16 @@ from unsee.sections import UnlearnSettings
 from unsee.unlearning.method import Method
 
 
-class Retrain(Method[UnlearnSettings]):
+class Settings(UnlearnSettings):
+    """The whole model is another."""
+
+    scope: Literal["full"] = "full"
+
+
+class Retrain(Method[Settings]):
     """Takes the weights of the retrained model; nothing is trained here."""
+
+    Settings = Settings
 
     def before(self) -> Mapping[str, Tensor]:
         if self.work.retrained is None:
