@@ -89,18 +89,17 @@ def _one_by_one(run: RunInputs) -> list[_Person]:
     guessing = chance(run, "forget", "vqa")
     if guessing is None:
         return []
-    found = [
-        (view, *each) for view in VIEWS for each in answers(run.evaluations["unlearned"].predictions, view).items()
-    ]
+    asked = {view: answers(run.evaluations["unlearned"].predictions, view) for view in VIEWS}
     reference = run.evaluations.get("retrained")
     never = {view: answers(reference.predictions, view) if reference else {} for view in VIEWS}
-    people = []
-    for view, person, asked in found:
-        known = never[view][person].accuracy if person in never[view] else 0.0
-        expected, name = max((guessing, "guessing"), (known, "a model that never saw them"))
-        limit = FORGET_LIMIT + luck(expected, asked.facts, len(found))
-        people.append(_Person(person, asked, expected, name, limit))
-    return people
+    among, found = sum(map(len, asked.values())), []
+    for view in VIEWS:
+        for person, each in asked[view].items():
+            known = never[view][person].accuracy if person in never[view] else 0.0
+            expected, name = max((guessing, "guessing"), (known, "a model that never saw them"))
+            limit = FORGET_LIMIT + luck(expected, each.facts, among)
+            found.append(_Person(person, each, expected, name, limit))
+    return found
 
 
 def held(check: Check, value: float, expected: float, than: str, asked: Iterable[Answers]) -> Check:
