@@ -24,7 +24,7 @@ from operator import methodcaller
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -228,6 +228,7 @@ def _work(task: _Task, number: int, end: Connection) -> None:
     except Exception as error:
         end.send(_Failure(_sendable(error)))
         time.sleep(TIMEOUT.total_seconds())  # to leave now would make the others fail of that
+    _leave()
 
 
 def _join(task: _Task, number: int) -> None:
@@ -253,6 +254,13 @@ def _end_with_parent() -> None:
     if parent is not None:
         connection.wait([parent.sentinel])
         os._exit(1)
+
+
+def _leave() -> NoReturn:
+    """End at once: a thread of gloo that still lets go of a tensor while Python is taken down aborts the process."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _exit(number: int, _frame: FrameType | None) -> None:
