@@ -15,6 +15,7 @@ from transformers import (
     InternVLConfig,
     InternVLVisionConfig,
     LlamaConfig,
+    LlavaConfig,
     LlavaNextConfig,
     LlavaOnevisionConfig,
     Mistral3Config,
@@ -24,6 +25,7 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2Config,
+    Qwen2VLConfig,
     Qwen3Config,
     Qwen3VLConfig,
     SiglipVisionConfig,
@@ -88,6 +90,30 @@ def of(family, config, words, **processor):
             parameter.add_(torch.randn(parameter.shape), alpha=0.1)
     image_processor = made.image_processor_class(image_mean=[0.5] * 3, image_std=[0.25] * 3, **processor)
     return made(model, words, image_processor)
+
+
+def llava():
+    words = tokenizer({"image_token": "<image>"}, template("USER: ", "<image>\n", " ASSISTANT:", "</s>"))
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(**VIT, patch_size=16, projection_dim=32),
+        text_config=LlamaConfig(**text(words)),
+        image_token_index=words.convert_tokens_to_ids("<image>"),
+        image_seq_length=4,
+        vision_feature_layer=-2,
+    )
+    return of("llava", config, words, size={"shortest_edge": VIEW}, crop_size={"height": VIEW, "width": VIEW})
+
+
+def qwen2_vl():
+    words = qwen_words()
+    config = Qwen2VLConfig(
+        vision_config={
+            "depth": 2, "embed_dim": 48, "hidden_size": 32, "mlp_ratio": 1, "num_heads": 4, "patch_size": 8,
+        },
+        text_config=text(words, rope_parameters={"rope_type": "default", "mrope_section": [1, 1, 2]}),
+        **qwen_ids(words),
+    )  # fmt: skip
+    return of("qwen2_vl", config, words, **QWEN_IMAGES)
 
 
 def qwen2_5_vl():
@@ -245,7 +271,7 @@ def mistral3():
 TINY = {
     made.__name__: made
     for made in (
-        qwen2_5_vl, qwen3_vl, gemma3, gemma3_narrow, paligemma, paligemma2, llava_next, llava_onevision, internvl,
-        idefics3, smolvlm, mistral3,
+        llava, llava_next, llava_onevision, qwen2_vl, qwen2_5_vl, qwen3_vl, gemma3, gemma3_narrow, paligemma,
+        paligemma2, internvl, idefics3, smolvlm, mistral3,
     )
 }  # fmt: skip

@@ -15,6 +15,8 @@ from unsee.unlearning.methods.manu import activation_measures
 FC = (("mlp.fc1",), "mlp.fc2")
 GATED = (("mlp.gate_proj", "mlp.up_proj"), "mlp.down_proj")
 WHERE = {
+    "llava": ("model.vision_tower.encoder.layers", FC, ("model.multi_modal_projector",), 1),
+    "qwen2_vl": ("model.visual.blocks", FC, ("model.visual.merger",), 2),
     "qwen2_5_vl": ("model.visual.blocks", GATED, ("model.visual.merger",), 2),
     "qwen3_vl": (
         "model.visual.blocks", (("mlp.linear_fc1",), "mlp.linear_fc2"),
