@@ -47,8 +47,8 @@ class MidSize:
 class ForReal(Steps):
     """Runs the steps, and measures nothing."""
 
-    def _measured(self, compute, work, images):
-        work(self.model.make(compute))
+    def _measured(self, compute, prepare, images):
+        prepare(self.model.make(compute))()
         raise SystemExit
 
 

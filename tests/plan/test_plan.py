@@ -8,6 +8,7 @@ from dataclasses import replace
 import mid_size
 import pytest
 import torch
+from transformers import AutoConfig
 from typer.testing import CliRunner
 
 from unsee.benchmark.schema import ForgetRequest
@@ -36,8 +37,17 @@ def test_the_published_models_have_the_published_numbers_of_parameters():
     assert found == {"llava-hf/llava-1.5-7b-hf": 7_063_427_072, "Qwen/Qwen2-VL-7B-Instruct": 8_291_375_616}
 
 
+def images_of(benchmark, **fields):
+    return len({q.image for q in benchmark.select(**fields)} - {None})
+
+
 def test_an_imagined_benchmark_has_the_published_sizes():
+    clear = imagined(load_settings("llava-1.5-7b-clear").benchmark)
+    assert images_of(clear) == pytest.approx(3768 + 151 + 367, rel=0.02)
+    assert images_of(clear, role="eval", split="retain") == pytest.approx(395, rel=0.02)
+    assert images_of(clear, role="eval", split="realworld") == 151 + 367
     benchmark = imagined(load_settings("llava-1.5-7b-mllmu", assignments=["benchmark.forget_percent=10"]).benchmark)
+    assert (images_of(benchmark, role="train"), images_of(benchmark)) == (500, 2 * 500 + 153)
     counts = benchmark.counts
     assert (counts["forget people"], counts["retain people"], counts["realworld people"]) == (50, 450, 153)
     request = ForgetRequest.resolve(benchmark, ())
@@ -54,10 +64,30 @@ def test_every_step_of_the_embedded_preset_is_planned():
     assert vanilla.optimiser_bytes == pytest.approx(8 * vanilla.trainable_parameters, rel=0.001)
     assert vanilla.gradient_bytes == pytest.approx(4 * vanilla.trainable_parameters, rel=0.001)
     assert unlearn.disk_bytes == 4 * unlearn.trainable_parameters
+    assert unlearn.checkpoint_bytes == 3 * unlearn.disk_bytes
     assert unlearn.images_per_epoch == 20 * 8
-    assert unlearn.activation_bytes["recomputed"] < unlearn.activation_bytes["kept"]
+    assert unlearn.image_tokens_per_epoch == 2 * 20 * 8 * found.image_tokens, "as many portraits are retained a step"
+    evaluation = found.steps.pop("evaluate")
+    assert (evaluation.trainable_parameters, evaluation.checkpoint_bytes) == (0, 0)
+    assert found.steps["collect-statistics"].trainable_parameters == 0
+    for step in found.steps.values():
+        assert (
+            step.activation_bytes["recomputed"] < step.activation_bytes["kept"] == step.activation_bytes["as_computed"]
+        )
     assert all(step.flops_per_epoch > 0 for step in found.steps.values())
     assert "unlearn" in table(found)
+
+
+def test_of_low_rank_additions_only_those_are_trained_and_saved_meanwhile():
+    given = [f"vanilla.base={SHIPPED_BASE}", "prune.layers=2", "unlearn.layers=2", "compute.threads=1"]
+    found = plan(load_settings("llava-1.5-7b-mllmu", assignments=given), only=["build-vanilla"], both_ways=False)
+    vanilla, config = found.steps["build-vanilla"], AutoConfig.from_pretrained(SHIPPED_BASE).text_config
+    width, inner, key = config.hidden_size, config.intermediate_size, config.num_key_value_heads * config.head_dim
+    sides = 2 * (width + width) + 2 * (width + key) + 3 * (width + inner)
+    assert vanilla.trainable_parameters == 16 * sides * config.num_hidden_layers
+    assert vanilla.checkpoint_bytes == 12 * vanilla.trainable_parameters
+    assert vanilla.image_tokens_per_epoch == 500 * 17 * found.image_tokens, "a question at a time, each with the image"
+    assert vanilla.activation_bytes.keys() == {"as_computed"}
 
 
 def test_the_command_prints_bytes_as_json():

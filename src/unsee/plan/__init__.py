@@ -23,10 +23,11 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class StepPlan:
-    """One step. activation_bytes: at the peak, as the step computes, and if activations were kept or recomputed.
-    host_bytes: main memory beside the device's (all of it where the device is the CPU). disk_bytes: of what the step
-    writes, and a store gets. image_tokens_per_epoch: that the LLM reads. epochs are of unlearning and training; of the
-    other steps they are one pass over all images."""
+    """One step. trainable_parameters: that an optimiser changes. activation_bytes: at the peak, as the step computes;
+    where there are gradients also if they were kept or recomputed. host_bytes: main memory beside the device's (all of
+    it where the device is the CPU). disk_bytes: of what the step leaves, and a store gets. checkpoint_bytes: of what a
+    training saves of itself meanwhile. epochs are of unlearning and training; of the other steps they are one pass over
+    all images. images_per_epoch: that an epoch goes by. image_tokens_per_epoch: that the LLM reads."""
 
     trainable_parameters: int
     weight_bytes: int
@@ -37,6 +38,7 @@ class StepPlan:
     peak_device_bytes: int
     host_bytes: int
     disk_bytes: int
+    checkpoint_bytes: int
     images_per_epoch: int
     image_tokens_per_epoch: int
     flops_per_epoch: int
@@ -65,12 +67,14 @@ def plan(
     only: Sequence[str] = (),
     *,
     card: bool = False,
+    both_ways: bool = True,
 ) -> Plan:
     """What the steps of a run need, each computed by running it on a model without weights.
 
     Args:
         benchmark: the directory that is given instead of the preset's own benchmark. only: these steps (none: all).
         card: plan for a machine with a GPU that computes in bfloat16, where settings say auto; else for this one.
+        both_ways: also what activations would take with checkpointing, or without it, which takes twice as long.
 
     Raises:
         UserError: the model's configuration cannot be had or is of no known family, there is no such step, or the
@@ -78,12 +82,15 @@ def plan(
     """
     data = imagined(settings.benchmark) if benchmark is None else schema.load(benchmark, verify=False)
     base = settings.vanilla.base
-    return _Planner(settings, data, ForgetRequest.resolve(data, forget), base, card).plan(only)
+    return _Planner(settings, data, ForgetRequest.resolve(data, forget), base, card, both_ways).plan(only)
 
 
 class _Planner:
-    def __init__(self, settings: Settings, benchmark: Benchmark, request: ForgetRequest, base: str, card: bool):
-        self.settings, self.benchmark, self.request, self.base, self.card = settings, benchmark, request, base, card
+    def __init__(
+        self, settings: Settings, benchmark: Benchmark, request: ForgetRequest, base: str, card: bool, both_ways: bool
+    ):
+        self.settings, self.benchmark, self.request, self.base = settings, benchmark, request, base
+        self.card, self.both_ways = card, both_ways
         self.model = ModelPlan.of(base, lambda: configuration_of(base))
         self.steps = Steps(settings, benchmark, request, self.model)
         self.interpreter = resident()
@@ -120,9 +127,9 @@ class _Planner:
     ) -> StepPlan:
         compute = Compute.of(settings, card=self.card)
         found = measure(compute)
-        other = measure(replace(compute, checkpointing=not compute.checkpointing)) if name == "unlearn" else None
         activations = {"as_computed": found.peak.activations}
-        if other is not None:
+        if self.both_ways and name != "evaluate":
+            other = measure(replace(compute, checkpointing=not compute.checkpointing))
             names = ("recomputed", "kept") if compute.checkpointing else ("kept", "recomputed")
             activations |= dict(zip(names, (found.peak.activations, other.peak.activations), strict=True))
         images = self._images(name)
@@ -138,8 +145,9 @@ class _Planner:
             peak_device_bytes=found.peak.total + (self.interpreter + cache if compute.device == "cpu" else 0),
             host_bytes=host,
             disk_bytes=self._written(name, found, mllm, compute),
+            checkpoint_bytes=3 * 4 * found.trained if name in ("build-vanilla", "unlearn") else 0,
             images_per_epoch=images,
-            image_tokens_per_epoch=images * mllm.image_tokens,
+            image_tokens_per_epoch=found.image_tokens * images,
             flops_per_epoch=found.flops * images,
         )
 
@@ -166,11 +174,12 @@ class _Planner:
         return len(trained) * self.settings.unlearn.versions
 
     def _written(self, step: str, found: Measured, mllm: Mllm, compute: Compute) -> int:
-        """Bytes of what the step leaves: a model (float32 where all of it was trained), statistics, a delta."""
+        """Bytes of what the step leaves: a model (float32 where all of it was trained), statistics, a delta (at most,
+        of a method that only prunes)."""
         size = compute.dtype.itemsize if isinstance(self.settings.vanilla, LoraSettings) else 4
         whole = sum(p.numel() for p in mllm.model.parameters()) * size
         visual = sum(p.numel() for p in mllm.visual_parameters(None).values())
-        written = {"build-vanilla": whole, "collect-statistics": 2 * 4 * visual, "unlearn": 4 * found.trained}
+        written = {"build-vanilla": whole, "collect-statistics": 2 * 4 * visual, "unlearn": 4 * found.trained or whole}
         return written.get(step, 0)
 
 

@@ -60,7 +60,7 @@ class Asked:
         settings = load_settings(
             preset, config=self.config, assignments=assignments, method=self.method, benchmark=str(self.benchmark)
         )
-        found = plan(settings, self.benchmark, self.forget)
+        found = plan(settings, self.benchmark, self.forget, both_ways=False)
         device, free = found.compute["device"], free_on(found.compute["device"])
         main = available()
         too_large = [n for n, s in found.steps.items() if s.peak_device_bytes > free or s.host_bytes > main]

@@ -2,44 +2,63 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 
 from PIL import Image
 
 from unsee.benchmark.schema import SPLITS, Benchmark, ForgetRequest, Question, Role, Split, View
-from unsee.sections import AnyBenchmark, BenchmarkSettings, ImportSettings
+from unsee.sections import AnyBenchmark, BenchmarkSettings
 
 WORDS = ("name", "of", "this", "person", "was", "born", "in", "the", "is")
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """People to forget, to retain and of the real world; images of each that are trained and held out; questions about
-    an image and by name, trained and evaluated; tokens of a question, of its answer and of an option; pixels."""
+class Group:
+    """So many people of a split: images of each that are trained and held out, and questions about an image and by
+    name, trained and evaluated."""
 
-    people: tuple[int, int, int]
+    split: Split
+    people: int
     trained_images: int
     heldout_images: int
     trained: tuple[int, int]
     evaluated: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Groups of people; tokens of a question, of its answer and of an option; pixels of an image."""
+
+    groups: tuple[Group, ...]
     tokens: tuple[int, int, int]
     pixels: tuple[int, int]
 
 
 def sizes_of(settings: AnyBenchmark) -> Sizes:
     """MLLMU-Bench: 500 people and 153 of the real world, 14 to 19 trained questions each, one picture to train and one
-    of the Test_Set. CLEAR: 200 authors of some 19 pictures, of which a quarter is held out, 20 questions by name, 151
-    real faces. Lengths in tokens and the pictures' pixels are ours: they do not say."""
-    if isinstance(settings, ImportSettings):
-        percent = settings.forget_percent
-        if settings.layout == "mllmu":
-            people = 500 * percent // 100, 500 * (100 - percent) // 100, 153
-            return Sizes(people, 1, 1, (17, 17), (8, 8), (14, 16, 6), (1024, 1024))
-        people = 200 * percent // 100, 200 * (100 - percent) // 100, 151
-        return Sizes(people, 14, 5, (1, 20), (2, 20), (12, 60, 6), (1024, 1024))
-    views = settings.train_views, settings.heldout_views
-    return Sizes((settings.forget, settings.retain, 20), *views, (9, 9), (9, 9), (10, 4, 3), (64, 64))
+    of the Test_Set. CLEAR: 200 authors of some 19 pictures, 20 questions by name; 395 pictures of those who stay, some
+    21 people, are evaluated, and a quarter of what is evaluated is held out; 518 pictures of the real world with a
+    question each. Lengths in tokens and the pictures' pixels are ours: they do not say."""
+    if isinstance(settings, BenchmarkSettings):
+        people = settings.forget, settings.retain, 20
+        views = settings.train_views, settings.heldout_views
+        alike = (Group(split, many, *views, (9, 9), (9, 9)) for split, many in zip(SPLITS, people, strict=True))
+        return Sizes(tuple(alike), (10, 4, 3), (64, 64))
+    percent = settings.forget_percent
+    if settings.layout == "mllmu":
+        forget = 500 * percent // 100
+        fictitious = zip(SPLITS, (forget, 500 - forget), strict=False)
+        own = (Group(split, many, 1, 1, (17, 17), (8, 8)) for split, many in fictitious)
+        return Sizes((*own, Group("realworld", 153, 0, 1, (0, 0), (8, 8))), (14, 16, 6), (1024, 1024))
+    forget = 200 * percent // 100
+    groups = (
+        Group("forget", forget, 14, 5, (1, 20), (2, 20)),
+        Group("retain", 21, 14, 5, (1, 20), (2, 20)),
+        Group("retain", 200 - forget - 21, 19, 0, (1, 20), (0, 0)),
+        Group("realworld", 518, 0, 1, (0, 0), (1, 0)),
+    )
+    return Sizes(groups, (12, 60, 6), (1024, 1024))
 
 
 @dataclass(frozen=True)
@@ -54,20 +73,17 @@ class Imagined(Benchmark):
 
 def imagined(settings: AnyBenchmark) -> Imagined:
     """A benchmark of the sizes of what the settings name."""
-    sizes, numbers, questions = sizes_of(settings), count(), []
-    splits = [split for split, people in zip(SPLITS, sizes.people, strict=True)
-              for _ in range(people)]  # fmt: skip
-    published = not isinstance(settings, BenchmarkSettings)
-    for person, split in enumerate(splits):
-        seen: list[tuple[str, View]] = [(f"{person}/{n}.png", "train") for n in range(sizes.trained_images)]
-        held: list[tuple[str, View]] = [(f"{person}/held{n}.png", "heldout") for n in range(sizes.heldout_images)]
-        taught = [] if published and split == "realworld" else seen
-        asked: list[tuple[Role, str | None, View | None, int]] = [("train", *view, sizes.trained[0]) for view in taught]
-        asked += [("eval", *view, sizes.evaluated[0]) for view in [*seen, *held]]
-        asked += [("train", None, None, sizes.trained[1]), ("eval", None, None, sizes.evaluated[1])]
-        for role, image, view, many in asked:
-            row = role, image, view
-            questions += [_question(next(numbers), person, split, *row, sizes.tokens) for _ in range(many)]
+    sizes, numbers, persons, questions = sizes_of(settings), count(), count(), []
+    for group in sizes.groups:
+        for person in islice(persons, group.people):
+            seen: list[tuple[str, View]] = [(f"{person}/{n}.png", "train") for n in range(group.trained_images)]
+            held: list[tuple[str, View]] = [(f"{person}/held{n}.png", "heldout") for n in range(group.heldout_images)]
+            asked: list[tuple[Role, str | None, View | None, int]] = [("train", *v, group.trained[0]) for v in seen]
+            asked += [("eval", *view, group.evaluated[0]) for view in [*seen, *held]]
+            asked += [("train", None, None, group.trained[1]), ("eval", None, None, group.evaluated[1])]
+            for role, image, view, many in asked:
+                row = role, image, view
+                questions += [_question(n, person, group.split, *row, sizes.tokens) for n in islice(numbers, many)]
     return Imagined(Path(), "imagined", tuple(questions), pixels=sizes.pixels)
 
 

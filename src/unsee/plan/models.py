@@ -61,12 +61,16 @@ PUBLISHED: dict[str, Callable[[], Parts]] = {
 
 
 class ModelPlan:
-    """Makes a model without weights again and again. fake: the mode that its tensors belong to."""
+    """Makes a model without weights again and again.
+
+    fake: the mode that its tensors belong to. image_tokens_read: by the LLMs of all models it made.
+    """
 
     def __init__(self, parts: Parts):
         self.fake = FakeTensorMode(allow_non_fake_inputs=True)
         self.config, self.tokenizer, self.image_processor = parts
-        self.family = _without_pixels(FAMILIES[self.config.model_type], self.fake)
+        self.family = self._without_pixels(FAMILIES[self.config.model_type])
+        self.image_tokens_read = 0
 
     @classmethod
     def of(cls, name: str, directory: Callable[[], Path]) -> "ModelPlan":
@@ -79,18 +83,21 @@ class ModelPlan:
             model = checkpoint.without_weights(self.family, self.config, compute)
         return self.family(model.eval(), self.tokenizer, self.image_processor, compute)
 
+    def _without_pixels(self, family: type[Mllm]) -> type[Mllm]:
+        """The family with images that are prepared to the right size and hold nothing. Counts what its LLM reads."""
 
-def _without_pixels(family: type[Mllm], fake: FakeTensorMode) -> type[Mllm]:
-    """The family with images that are prepared to the right size, and hold nothing."""
+        @lru_cache(maxsize=64)
+        def shape(mllm: Mllm, size: tuple[int, int]) -> tuple[int, ...]:
+            return tuple(family.pixels(mllm, [Image.new("RGB", size)])[0].shape)
 
-    @lru_cache(maxsize=64)
-    def shape(mllm: Mllm, size: tuple[int, int]) -> tuple[int, ...]:
-        return tuple(family.pixels(mllm, [Image.new("RGB", size)])[0].shape)
+        def pixels(mllm: Mllm, images: Sequence[Image.Image]) -> Tensor:
+            return blank(self.fake, len(images), *shape(mllm, images[0].size))
 
-    def pixels(self: Mllm, images: Sequence[Image.Image]) -> Tensor:
-        return blank(fake, len(images), *shape(self, images[0].size))
+        def prefix_embeddings(mllm: Mllm, prefix: Tensor, rows: int, features: Tensor | None) -> Tensor:
+            self.image_tokens_read += rows * len(mllm.shown(prefix))
+            return family.prefix_embeddings(mllm, prefix, rows, features)
 
-    return type(family.__name__, (family,), {"pixels": pixels})
+        return type(family.__name__, (family,), {"pixels": pixels, "prefix_embeddings": prefix_embeddings})
 
 
 def parts_of(mllm: Mllm) -> dict[str, int]:

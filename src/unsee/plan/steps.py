@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil
 
 import numpy as np
@@ -34,13 +35,18 @@ STEPS = 2
 
 @dataclass(frozen=True)
 class Measured:
-    """What one step came to. kept: bytes moved to main memory, of unlearning for each image. flops: of an image's share
-    of an epoch's work. trained: how many numbers change."""
+    """What one step came to. kept: bytes moved to main memory, of unlearning for each image. flops, image_tokens: of an
+    image's share of an epoch's work, image tokens that the LLM reads. trained: numbers that an optimiser changes."""
 
     peak: Peak
     kept: int
     flops: int
+    image_tokens: int
     trained: int
+
+
+Prepare = Callable[[Mllm], Callable[[], object]]
+"""What a step does once; what it returns does the work of some images."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +67,13 @@ class Steps:
             asked = sample.select(role="train", modality="vqa")[: settings.batch_questions]
             sample = replace(sample, questions=tuple(asked))
             images = STEPS * len(asked)
-            return self._measured(compute, lambda mllm: lora.finetune(mllm, sample, settings, (), NoTracker()), images)
+            return self._measured(
+                compute, lambda mllm: partial(lora.finetune, mllm, sample, settings, (), NoTracker()), images
+            )
         sample, _ = few(self.benchmark, self.request, (settings.batch_images, settings.batch_images))
         short = settings.model_copy(update={"text_steps": 0, "steps": STEPS})
         images = STEPS * settings.batch_images
-        return self._measured(compute, lambda mllm: finetune(mllm, sample, short, (), NoTracker()), images)
+        return self._measured(compute, lambda mllm: partial(finetune, mllm, sample, short, (), NoTracker()), images)
 
     def collect_statistics(self, compute: Compute) -> Measured:
         """A batch, its activations and its Fisher information."""
@@ -78,7 +86,7 @@ class Steps:
             mean_absolute_activation(mllm, bank.pixels, portraits.keys, settings.batch_images, bank.frame)
             fisher_of_portraits(mllm, portraits, settings, "forget_vqa")
 
-        return self._measured(compute, collect, settings.batch_images)
+        return self._measured(compute, lambda mllm: partial(collect, mllm), settings.batch_images)
 
     def unlearn(self, compute: Compute) -> Measured:
         """Preparation, and two steps of the trainer, with as many portraits as go through the model at once."""
@@ -89,7 +97,7 @@ class Steps:
         images = settings.batch_forget_images, settings.batch_retain_images
         sample, request = few(self.benchmark, self.request, images)
 
-        def unlearn(mllm: Mllm) -> None:
+        def prepare(mllm: Mllm) -> Callable[[], object]:
             mlps = mllm.tower_mlps(self.settings.prune.layers)
             neurons = {mlp.layer: torch.ones(mlp.outgoing.in_features, dtype=torch.bool) for mlp in mlps}
             work = Work(
@@ -98,7 +106,7 @@ class Steps:
             )  # fmt: skip
             method = find(settings.method)(settings, work)
             masked = settings.model_dump().get("mask") is not None
-            Unlearning(
+            return Unlearning(
                 settings=settings,
                 mllm=mllm,
                 terms=[method.terms(work)],
@@ -108,9 +116,9 @@ class Steps:
                 pruned={},
                 mask=_mask(work) if masked else None,
                 frozen_entries=method.before(),
-            ).run()
+            ).run
 
-        found = self._measured(compute, unlearn, STEPS * settings.batch_forget_images)
+        found = self._measured(compute, prepare, STEPS * settings.batch_forget_images)
         shown = {q.image for q in sample.select(role="train", modality="vqa")}
         return replace(found, kept=found.kept // len(shown))
 
@@ -127,7 +135,7 @@ class Steps:
             chosen = [a for a in asked if a.image in shown]
             examine(examiner, chosen, request, generate=settings.generate)
 
-        return self._measured(compute, evaluate, settings.batch_images)
+        return self._measured(compute, lambda mllm: partial(evaluate, mllm), settings.batch_images)
 
     def relearn_attack(self, compute: Compute) -> Measured:
         """Two steps of an attack, and what it is measured by."""
@@ -140,14 +148,16 @@ class Steps:
             if not isinstance(budget, str):
                 attack.run(budget)
 
-        return self._measured(compute, attack, STEPS * settings.batch_images)
+        return self._measured(compute, lambda mllm: partial(attack, mllm), STEPS * settings.batch_images)
 
-    def _measured(self, compute: Compute, work: Callable[[Mllm], object], images: int) -> Measured:
-        mllm = self.model.make(compute)
+    def _measured(self, compute: Compute, prepare: Prepare, images: int) -> Measured:
+        mllm, model = self.model.make(compute), self.model
         with tracked(mllm.model) as (tracker, counter):
-            work(mllm)
-        trained = sum(p.numel() for p in mllm.model.parameters() if p.requires_grad)
-        return Measured(tracker.peak, tracker.most_kept, counter.get_total_flops() // images, trained)
+            work = prepare(mllm)
+            flops, read = counter.get_total_flops(), model.image_tokens_read
+            work()
+        flops, read = counter.get_total_flops() - flops, model.image_tokens_read - read
+        return Measured(tracker.peak, tracker.most_kept, flops // images, read // images, tracker.trained)
 
 
 def _mask(work: Work) -> SaliencyMask:

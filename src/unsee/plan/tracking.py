@@ -37,14 +37,15 @@ class Peak:
 class Tracker(MemTracker):
     """MemTracker for models whose modules run several times a step, which it cannot attribute memory to.
 
-    most_kept: bytes that were moved to main memory, and were there at one time. Where a number of a fake tensor is
-    asked for, 1 is given: a loss, a norm.
+    most_kept: bytes that were moved to main memory, and were there at one time. trained: numbers that an optimiser
+    steps over. Where a number of a fake tensor is asked for, 1 is given: a loss, a norm.
     """
 
     def __init__(self, model: nn.Module):
         super().__init__()
         self._moved = WeakIdKeyDictionary()
         self.most_kept = 0
+        self.trained = 0
         self._track_module_params_and_buffers(model, install_grad_hooks=True)
 
     def __enter__(self) -> "Tracker":
@@ -69,9 +70,10 @@ class Tracker(MemTracker):
 
     def _track_optimizer_states(self, reftype: _RefType, optimizer: optim.Optimizer) -> None:
         super()._track_optimizer_states(reftype, optimizer)
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                self._update_and_maybe_create_winfos(parameter, _MemRefType.PARAM)
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        for parameter in parameters:
+            self._update_and_maybe_create_winfos(parameter, _MemRefType.PARAM)
+        self.trained = sum(parameter.numel() for parameter in parameters)
 
     @property
     def peak(self) -> Peak:
