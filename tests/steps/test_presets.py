@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from tiny_run import TinyRun, through_all_steps
 
 from unsee.mllm import checkpoint
-from unsee.sections import BENCHMARK, FINETUNING
+from unsee.sections import BENCHMARK, FINETUNING, FORGET_PERCENTS
 from unsee.settings import load_settings
 from unsee.steps import report, resolve_settings
 from unsee.tracking import NoTracker
@@ -131,8 +131,10 @@ def test_the_report_is_written(run):
     assert run.settings.benchmark.layout in text((run["report"] / "report.html").read_text())
 
 
-@pytest.mark.parametrize(("model", "layout"), PRESETS)
-@pytest.mark.parametrize("percent", [5, 10])
+@pytest.mark.parametrize(
+    ("model", "layout", "percent"),
+    [(model, layout, percent) for model, layout in PRESETS for percent in FORGET_PERCENTS[layout]],
+)
 def test_the_one_word_of_the_form_is_resolved_into_sections_that_the_steps_read(model, layout, percent):
     sections = resolve_settings.run(f"{model}-{layout}", [f"benchmark.forget_percent={percent}"], "", "vkd", 3)
     imported, vanilla = BENCHMARK.validate_json(sections["benchmark"]), FINETUNING.validate_json(sections["vanilla"])
