@@ -31,14 +31,19 @@ def readme(name: str) -> str:
 def _inputs(component: BaseComponent) -> list[str]:
     specs = component.component_spec.inputs or {}
     return [
-        f"| `{name}` | {_type(spec.type)}{', optional' if spec.optional else ''} | {spec.description} |"
+        f"| `{name}` | {_type(spec.type)}{', optional' if spec.optional else ''} | {_line(spec.description)} |"
         for name, spec in specs.items()
     ]
 
 
 def _outputs(component: BaseComponent) -> list[str]:
     specs = component.component_spec.outputs or {}
-    return [f"| `{name}` | {_type(spec.type)} | {spec.description} |" for name, spec in specs.items()]
+    return [f"| `{name}` | {_type(spec.type)} | {_line(spec.description)} |" for name, spec in specs.items()]
+
+
+def _line(description: str) -> str:
+    """A cell of a table ends with its line."""
+    return " ".join(description.split())
 
 
 def _type(schema: str) -> str:

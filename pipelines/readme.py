@@ -25,7 +25,7 @@ def readme() -> str:
 
 def _section(name: str, pipeline: GraphComponent) -> str:
     rows = [
-        f"| `{parameter}` | {spec.type.lower()} | `{json.dumps(spec.default)}` | {spec.description} |"
+        f"| `{parameter}` | {spec.type.lower()} | `{json.dumps(spec.default)}` | {' '.join(spec.description.split())} |"
         for parameter, spec in pipeline.component_spec.inputs.items()
     ]
     table = "\n".join(["| parameter | type | default | meaning |", "|---|---|---|---|", *rows])

@@ -41,7 +41,7 @@ def unlearning(
         preset: Name of the settings to start from: embedded, or a model and a published benchmark, llava-1.5-7b-mllmu,
             llava-1.5-7b-clear, qwen2-vl-7b-mllmu, qwen2-vl-7b-clear.
         method: Unlearning method.
-        overrides: Settings to change, a JSON list such as ["unlearn.beta=0.3", "prune.threshold.fraction=0.1"].
+        overrides: Settings to change, a JSON list such as ["unlearn.beta=0.3", "benchmark.forget_percent=10"].
         config: Settings to change, as YAML text of the preset's shape; overrides win over it.
         benchmark: Benchmark, a directory or an address (s3://…); empty: the preset's own.
         benchmark_digest: Digest of the manifest of a benchmark directory; a changed one makes the run start anew.

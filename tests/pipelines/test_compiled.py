@@ -203,3 +203,9 @@ def test_no_secret_is_in_the_file(text: str, containers: dict) -> None:
 
 def test_readme_is_what_the_docstrings_say() -> None:
     assert readme.FILE.read_text() == readme.readme(), "run `make readme`"
+
+
+def test_a_row_of_the_readme_s_tables_is_one_line() -> None:
+    rows = [line for line in readme.readme().splitlines() if line.startswith("| `")]
+    assert len(rows) > 50
+    assert [row for row in rows if not row.endswith(" |")] == []

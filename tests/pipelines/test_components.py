@@ -31,6 +31,7 @@ def test_every_step_of_the_design_has_a_component():
 def test_readme_is_what_the_docstring_says(name):
     written = (readme.FOLDER / name / "README.md").read_text()
     assert written == readme.readme(name), "run `make readme`"
+    assert [line for line in written.splitlines() if line.startswith("| `") and not line.endswith(" |")] == []
 
 
 @pytest.mark.parametrize("name", NAMES)
