@@ -56,7 +56,11 @@ class Compute:
         threads = max(1, self.threads // world())
         torch.set_num_threads(threads)
         torch.set_flush_denormal(True)
-        name = torch.cuda.get_device_name() if self.device == "cuda" else f"the CPU with {threads} threads"
+        name = (
+            torch.cuda.get_device_name()
+            if self.device == "cuda"
+            else f"the CPU with {threads} thread{'s' * (threads > 1)}"
+        )
         light = ", activations computed twice" if self.checkpointing else ""
         small = f", the LLM in {self.llm_bits} bits" if self.llm_bits else ""
         shared = f" in each of {world()} processes" if world() > 1 else ""

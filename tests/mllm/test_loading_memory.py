@@ -53,13 +53,13 @@ def write_checkpoint(directory: Path, layers: int, shards: int) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("precision", "layers", "bits"), [("bfloat16", 12, 0), ("float32", 6, 0), ("bfloat16", 12, 8)])
+@pytest.mark.parametrize(("precision", "layers", "bits"), [("bfloat16", 13, 0), ("float32", 7, 0), ("bfloat16", 13, 8)])
 def test_loading_and_comparing_peak_at_the_size_of_what_is_kept(tmp_path, precision, layers, bits):
     base = write_checkpoint(tmp_path / "base", layers, shards=5)
     found = subprocess.run(
         [sys.executable, "-c", MEASURE, base, precision, base, str(bits)], check=True, capture_output=True, text=True
     )
     figures = json.loads(found.stdout.splitlines()[-1])
-    assert figures["kept"] > (1.2e9 if bits else 2.4e9)
+    assert figures["kept"] > (1.5e9 if bits else 3e9)
     assert figures["loaded"] - figures["before"] <= 1.15 * figures["kept"]
     assert figures["compared"] - figures["before"] <= 1.15 * figures["kept"]
