@@ -121,6 +121,14 @@ class Doing:
         curve, _ = tune(mllm, self.benchmark, settings_, (), NoTracker())
         return {"curve": curve, "weights": arrays(mllm.model.state_dict())}
 
+    def low_precision(self) -> dict[str, Any]:
+        """What a preset of a 7B model does on a GPU: additions in float32 beside frozen weights in bfloat16."""
+        made, compute = MAKE["llava"](3), Compute(threads=2, precision="bfloat16", checkpointing=True)
+        mllm = type(made)(made.model.to(compute.dtype), made.tokenizer, made.image_processor, compute)
+        settings_ = LoraSettings(**LORA, sharding=self.sharding)
+        curve, _ = lora.finetune(mllm, self.benchmark, settings_, (), NoTracker())
+        return {"curve": curve}
+
     def relearning(self) -> dict[str, Any]:
         mllm = model()
         attack = RelearningAttack(
@@ -152,7 +160,7 @@ WORKS = {
     work.__name__: work
     for work in (
         Doing.vkd, Doing.resisting, Doing.mmunlearner, Doing.interrupted, Doing.finetuning, Doing.lora,
-        Doing.relearning, Doing.statistics, Doing.evaluation,
+        Doing.low_precision, Doing.relearning, Doing.statistics, Doing.evaluation,
     )
 }  # fmt: skip
 

@@ -19,6 +19,8 @@ SLOW = [
     ("mmunlearner", "none"), ("interrupted", "none"), ("lora", "none"), ("resisting", "none"),
 ]  # fmt: skip
 OTHERS = [("statistics", "none"), ("evaluation", "none")]
+LOW = ("low_precision", "llm")
+TOGETHER = [*QUICK, *OTHERS, LOW]
 WITHOUT_GRADIENT = ".self_attn.k_proj.bias"
 """Attention does not see it, so that its gradient is rounding alone, which Adam makes as large as any."""
 
@@ -80,7 +82,7 @@ def assert_same_training(one, two):
 
 @pytest.mark.parametrize("work", QUICK, ids=":".join)
 def test_a_training_gives_the_same_losses_masks_and_weights(found, work):
-    one, two = found(QUICK + OTHERS)
+    one, two = found(TOGETHER)
     assert_same_training(one[work], two[work])
 
 
@@ -93,12 +95,17 @@ def test_every_training_does_with_a_whole_and_with_a_sharded_llm(found, work):
 
 @pytest.mark.parametrize("work", OTHERS, ids=":".join)
 def test_statistics_and_predictions_are_the_same(found, work):
-    one, two = found(QUICK + OTHERS)
+    one, two = found(TOGETHER)
     assert_same(two[work], one[work], 1e-8 if work[0] == "evaluation" else 1e-6)  # importance is summed in float32
 
 
+def test_a_sharded_llm_trains_in_bfloat16_with_recomputed_activations_too(found):
+    one, two = found(TOGETHER)
+    assert_same(two[LOW], one[LOW], 1e-3)
+
+
 def test_a_sharded_training_goes_on_from_what_it_saved_to_the_same_bits(found):
-    _, two = found(QUICK + OTHERS)
+    _, two = found(TOGETHER)
     interrupted, undisturbed = two["interrupted", "llm"], two["mmunlearner", "llm"]
     assert interrupted.pop("saved") == 2
     interrupted, undisturbed = numbers(interrupted), numbers(undisturbed)

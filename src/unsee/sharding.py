@@ -24,6 +24,7 @@ def shard(mllm: Mllm, sharding: Sharding) -> None:
         before = list(layer.parameters())
         sharded = fully_shard(layer, mesh=mesh, reshard_after_forward=True)
         sharded.set_gradient_divide_factor(1.0)
+        sharded.set_force_sum_reduction_for_comms(True)  # float32 is else summed as NCCL alone can
         sharded.unshard()  # makes its buffers; those made in inference mode would be of no use outside of it
         sharded.reshard()
         for parameter in before:  # whoever still holds one, by its name, holds no memory
