@@ -3,6 +3,7 @@
 import json
 import sys
 import traceback
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -107,7 +108,8 @@ def plan(
     from unsee import plan
 
     settings = load_settings(preset, config=config, assignments=assignments or (), method=method, benchmark=benchmark)
-    found = plan.plan(settings, directory_of(benchmark), ids(forget), step or (), card=not here)
+    with redirect_stdout(sys.stderr):  # its progress: what is printed is the plan and nothing else
+        found = plan.plan(settings, directory_of(benchmark), ids(forget), step or (), card=not here)
     typer.echo(json.dumps(found.facts(), indent=2) if as_json else plan.table(found))
 
 

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoConfig
 from typer.testing import CliRunner
 
+from unsee import progress
 from unsee.benchmark.schema import ForgetRequest
 from unsee.cli import app
 from unsee.compute import Compute
@@ -90,11 +91,13 @@ def test_of_low_rank_additions_only_those_are_trained_and_saved_meanwhile():
     assert vanilla.activation_bytes.keys() == {"as_computed"}
 
 
-def test_the_command_prints_bytes_as_json():
+def test_the_command_prints_bytes_as_json_and_nothing_else(monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     given = [argument for assignment in SMALL for argument in ("--set", assignment)]
     found = CliRunner().invoke(app, ["plan", *given, "--step", "unlearn", "--json"])
     assert found.exit_code == 0, found.output
-    steps = json.loads("\n".join(line for line in found.output.splitlines() if not line.startswith("»")))["steps"]
+    assert progress.MARK in found.stderr
+    steps = json.loads(found.stdout)["steps"]
     assert steps.keys() == {"unlearn"}
     assert steps["unlearn"]["peak_device_bytes"] > steps["unlearn"]["weight_bytes"]
 
