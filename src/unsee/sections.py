@@ -265,11 +265,13 @@ class EvaluationSettings(Section):
 class RelearnSettings(TrainingSettings):
     """The relearning attack of Section 4.5: the same budget for every model it is aimed at.
 
+    rank: of the low-rank additions to tower, projector and LLM that are trained in place of all weights (None).
     `choice` and `evaluation_batch_images` are those of the evaluation: what comes back is scored as everything else.
     """
 
     percents: tuple[Annotated[int, Field(gt=0, lt=100)], ...]
     samplings: tuple[Literal["person", "image"], ...]
+    rank: PositiveInt | None = None
     epochs: PositiveInt
     batch_images: PositiveInt
     learning_rate: float = Field(gt=0)

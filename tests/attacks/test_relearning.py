@@ -124,11 +124,13 @@ def bits(model):
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
+@pytest.mark.parametrize("rank", [None, 4])
 def test_after_an_attack_the_model_is_back_bit_for_bit_and_a_second_attack_is_the_same(
-    llava, small_benchmark, request_
+    llava, small_benchmark, request_, rank
 ):
+    settings = relearn_settings(epochs=2, learning_rate=1e-2, rank=rank)
+    attack = RelearningAttack(llava, small_benchmark, request_, settings)
     before = bits(llava.model)
-    attack = RelearningAttack(llava, small_benchmark, request_, relearn_settings(epochs=2, learning_rate=1e-2))
     budget = budget_of(small_benchmark, request_)
     first = attack.run(budget)
     assert all(torch.equal(tensor, before[name]) for name, tensor in llava.model.state_dict().items())
@@ -166,6 +168,21 @@ def test_the_first_update_is_adamw_s_on_all_parameters_with_the_plain_loss(llava
     expected = torch.cat([(parameters[n].detach() - before[n]).flatten() for n in parameters])
     assert expected.norm() > 0
     assert (moved - expected).norm() <= 1e-5 * expected.norm()
+
+
+def test_low_rank_additions_start_from_the_model_as_it_is_and_move_all_its_parts(llava, small_benchmark, request_):
+    whole = RelearningAttack(llava, small_benchmark, request_, relearn_settings())
+    before = whole.examiner.scores(whole.asked)
+    attack = RelearningAttack(llava, small_benchmark, request_, relearn_settings(rank=4, learning_rate=1e-2))
+    assert all(np.array_equal(a, b) for a, b in zip(attack.examiner.scores(attack.asked), before, strict=True))
+    attack.examiner = Watching(llava, attack.bank.pixels, 8)
+    attack.run(budget_of(small_benchmark, request_))
+    start, end = attack.examiner.seen
+    moved = {name for name in start if not torch.equal(start[name], end[name])}
+    assert moved <= attack.parameters.keys()
+    assert moved >= {name for name in attack.parameters if ".lora_B." in name}, "what is zero at first, in every layer"
+    parts = (llava.tower_name, llava.projector_name, llava.language_name)
+    assert all(any(name.startswith(f"{part}.") for name in moved) for part in parts)
 
 
 def test_the_attack_is_scored_as_the_evaluation_is():

@@ -18,7 +18,7 @@ unlearn:
   {epochs: 1, least_steps: 1, versions: 2, batch_forget_images: 4, batch_retain_images: 4, layers: 1, blends: 3,
    mask: {fraction: 0.5}, mask_on: update, learning_rate: 1e-3}
 evaluation: {bootstrap: 20}
-relearn: {percents: [50], samplings: [image], epochs: 1, batch_images: 4}
+relearn: {percents: [50], samplings: [image], rank: 2, epochs: 1, batch_images: 4}
 """
 
 

@@ -78,7 +78,7 @@ def test_a_change_is_of_the_rank_that_was_asked_for(trained):
 def test_nothing_but_the_additions_gets_a_gradient(mllm, lessons_benchmark):
     asked = settings()
     lessons = lora.Lessons(mllm, lessons_benchmark, asked)
-    lora.attach(mllm, asked)
+    lora.attach(mllm.language_model, asked.rank, asked.alpha, asked.seed, asked.dropout)
     additions = lora.additions(mllm)
     lora.only_tunable(mllm.model, additions)
     lessons.backward(0)
@@ -90,7 +90,7 @@ def test_nothing_but_the_additions_gets_a_gradient(mllm, lessons_benchmark):
 
 def test_the_merged_model_answers_as_the_one_with_additions(mllm64, lessons_benchmark):
     untouched = forward(mllm64, lessons_benchmark)
-    adapted = lora.attach(mllm64, settings())
+    adapted = lora.attach(mllm64.language_model, 4, 8, seed=0)
     torch.testing.assert_close(forward(mllm64, lessons_benchmark), untouched, rtol=0, atol=1e-12)
     for name, parameter in lora.additions(mllm64).items():
         nn.init.normal_(parameter, std=0.1 if ".lora_B." in name else 0.3)

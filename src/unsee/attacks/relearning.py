@@ -1,7 +1,8 @@
 """The relearning attack (Section 4.5): fine-tune a model on a share of the forget portraits and see what comes back.
 
-Every model gets the same budget: full model, one learning rate, the same portraits in the same order. What any model
-learns from these portraits is told by attacking the retrained model, which never saw them: the control.
+Every model gets the same budget: all its weights (or low-rank additions to tower, projector and LLM, where an attacker
+has one card), one learning rate, the same portraits in the same order. What any model learns from these portraits is
+told by attacking the retrained model, which never saw them: the control.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,10 +11,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unsee.benchmark.schema import Benchmark, ForgetRequest
 from unsee.evaluation.asking import Asked, Examiner
+from unsee.mllm import lora
 from unsee.mllm.families import Mllm, only_tunable
 from unsee.mllm.rows import ImageBank, Portraits, mean_loss
 from unsee.parallel import add_up, own_chunks, total
@@ -83,13 +85,22 @@ class RelearningAttack:
         self.examiner = Examiner(mllm, self.bank.pixels, batch, settings.choice, self.bank.frame)
         evaluated = benchmark.select(role="eval", task="classification")
         self.asked = [Asked(q, q.modality, q.image) for q in evaluated if q.entity_id in request.forget]
-        only_tunable(mllm.model, dict(mllm.model.named_parameters()))  # before: sharding fixes the dtypes
+        only_tunable(mllm.model, self._trained())  # before: sharding fixes the dtypes
         shard(mllm, settings.sharding)
-        self.original = {name: tensor.clone() for name, tensor in mllm.model.state_dict().items()}
+        self.parameters = {name: p for name, p in mllm.model.named_parameters() if p.requires_grad}
+        self.original = {name: p.detach().clone() for name, p in self.parameters.items()}
+
+    def _trained(self) -> dict[str, nn.Parameter]:
+        """What an attacker trains, by name."""
+        if self.settings.rank is None:
+            return dict(self.mllm.model.named_parameters())
+        without_head = self.mllm.model.base_model
+        lora.attach(without_head, self.settings.rank, self.settings.rank, self.settings.seed)
+        return lora.additions(self.mllm)
 
     def run(self, budget: Budget) -> dict[str, Any]:
         """Accuracies after each epoch from 0 (before) on."""
-        parameters = dict(self.mllm.model.named_parameters())
+        parameters = self.parameters
         curve = [self._measure(0, budget)]
         steps = -(-len(budget.images) // self.settings.batch_images)
         done = 0
@@ -112,7 +123,9 @@ class RelearningAttack:
 
         rule = Optimisation(self.settings.epochs * steps, self.settings.learning_rate, betas=(0.9, 0.999))
         Training(parameters, gradients, rule, f"relearning {budget.percent} %", after_step).run()
-        self.mllm.model.load_state_dict(self.original)
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(self.original[name])
         return result(curve, budget)
 
     def _loss(self, images: Sequence[str]) -> Tensor:

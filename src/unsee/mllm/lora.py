@@ -1,4 +1,4 @@
-"""Fine-tuning by low-rank additions to the LLM (LoRA), as MLLMU-Bench and CLEAR make their vanilla models."""
+"""Fine-tuning by low-rank additions (LoRA) to the LLM, as MLLMU-Bench and CLEAR make their vanilla models."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -20,19 +20,15 @@ GRADIENT_NORM = 1.0
 BETAS = (0.9, 0.999)
 
 
-def attach(mllm: Mllm, settings: LoraSettings) -> LoraModel:
-    """Give every linear layer of the LLM a low-rank addition, zero at first; its `merge_and_unload` adds them to the
-    weights and leaves a plain model."""
-    linear = [name for name, module in mllm.language_model.named_modules() if isinstance(module, nn.Linear)]
+def attach(part: nn.Module, rank: int, alpha: float, seed: int, dropout: float = 0.0) -> LoraModel:
+    """Give every linear layer of a part of a model a low-rank addition, zero at first, that counts alpha / rank; its
+    `merge_and_unload` adds them to the weights and leaves a plain model."""
+    linear = [name for name, module in part.named_modules() if isinstance(module, nn.Linear)]
     config = LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=linear,
-        init_lora_weights="gaussian",
+        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=linear, init_lora_weights="gaussian"
     )
-    torch.manual_seed(settings.seed)
-    return LoraModel(mllm.language_model, config, "default")
+    torch.manual_seed(seed)
+    return LoraModel(part, config, "default")
 
 
 def additions(mllm: Mllm) -> dict[str, nn.Parameter]:
@@ -111,7 +107,7 @@ def finetune(
         without_images_of: ids of people whose photographs are left out: the retrained model.
     """
     lessons = Lessons(mllm, benchmark, settings, without_images_of)
-    adapted = attach(mllm, settings)
+    adapted = attach(mllm.language_model, settings.rank, settings.alpha, settings.seed, settings.dropout)
     only_tunable(mllm.model, additions(mllm))
     shard(mllm, settings.sharding)
     parameters = additions(mllm)
