@@ -20,7 +20,7 @@ from kfp.dsl.graph_component import GraphComponent
 from kfp.local.pipeline_orchestrator import run_local_pipeline
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
-from unsee.comparison.reports import PAGES
+from unsee.comparison import PAGES
 from unsee.environment import environment
 from unsee.errors import UserError
 from unsee.explain import USER
