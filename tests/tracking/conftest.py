@@ -21,19 +21,9 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A migrated database, made once: the migrations take longer than the tests."""
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
-    return path.read_bytes()
-
-
 @pytest.fixture
-def store(empty_database: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+def store(database: str) -> MlflowClient:
     """A database of its own, named by MLFLOW_TRACKING_URI."""
-    (tmp_path / "mlflow.db").write_bytes(empty_database)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     return MlflowClient()
 
 
