@@ -28,9 +28,8 @@ from unsee.progress import TERMINAL
 from unsee.steps.component import STOPPED
 from unsee.storage import artifact
 from unsee.storage.store import FileStore, open_store
-from unsee.storage.transfer import STORE, preflight
+from unsee.storage.transfer import CHECKPOINTS, STORE, preflight
 from unsee.tracking.mlflow import finish_parent, start_parent
-from unsee.training import CHECKPOINTS
 from unsee_pipelines.cache import drop_damaged
 from unsee_pipelines.engine import for_local_engine, step_names
 from unsee_pipelines.outputs import is_complete

@@ -74,10 +74,15 @@ def started(directory: Path, servers: dict[str, str]) -> subprocess.Popen[bytes]
     return subprocess.Popen([sys.executable, *RUN], cwd=directory, env=unreached, start_new_session=True)
 
 
+def saved(kept: Store) -> list[str]:
+    """The checkpoints in it; a run that starts tries the store with an object of another name."""
+    return [name for name in kept.sizes() if name.endswith(".safetensors")]
+
+
 def killed_with_a_checkpoint(directory: Path, servers: dict[str, str], kept: Store) -> None:
     """Start a run, kill it once a checkpoint of it is seen, and take its disk."""
     run = started(directory, servers)
-    while not kept.sizes():
+    while not saved(kept):
         assert run.poll() is None
         time.sleep(0.05)
     os.killpg(run.pid, signal.SIGKILL)
@@ -93,7 +98,7 @@ def checkpoint(directory: Path, servers: dict[str, str]) -> str:
     checkpoints = open_store(servers["UNSEE_CHECKPOINTS"])
     for _ in range(5):  # a busy machine may come to killing it only after its training has ended
         killed_with_a_checkpoint(directory, servers, checkpoints)
-        if left := checkpoints.sizes():
+        if left := saved(checkpoints):
             break
     (kept,) = left
     return kept

@@ -18,8 +18,8 @@ from unsee.launching import PROCESSES
 from unsee.steps import build_vanilla, collect_statistics, evaluate, relearn_attack, unlearn
 from unsee.storage import artifact
 from unsee.storage.store import FileStore
+from unsee.storage.transfer import CHECKPOINTS
 from unsee.tracking import NoTracker
-from unsee.training import CHECKPOINTS
 
 pytestmark = pytest.mark.slow
 

@@ -16,8 +16,8 @@ from unsee.sections import UnlearnSettings
 from unsee.steps import compare_methods, compare_report, evaluate, prepare_benchmark, relearn_attack, unlearn
 from unsee.steps.compare_methods import Measured, Reference
 from unsee.storage import artifact
+from unsee.storage.transfer import CHECKPOINTS
 from unsee.tracking import NoTracker
-from unsee.training import CHECKPOINTS
 from unsee.unlearning.method import settings_of
 
 KINDS = {
