@@ -25,7 +25,7 @@ from unsee.settings import SHIPPED_BASE, load_settings
 SMALL = [
     "unlearn.batch_forget_images=2", "unlearn.batch_retain_images=2", "unlearn.micro_batch_images=2",
     "unlearn.blends=2", "relearn.percents=[]", "statistics.batch_images=2", "evaluation.batch_images=2",
-    "evaluation.generate=false", "vanilla.batch_images=2", "compute.threads=1",
+    "vanilla.batch_images=2", "compute.threads=1",
 ]  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def test_the_command_prints_bytes_as_json():
 def test_a_quantised_llm_takes_as_many_bytes_in_the_plan_as_in_memory():
     def planned(bits):
         bits = f"evaluation.compute.llm_bits={json.dumps(bits)}"
-        settings = load_settings("embedded", assignments=[*SMALL, bits])
+        settings = load_settings("embedded", assignments=[*SMALL, "evaluation.generate=false", bits])
         return plan(settings, only=["evaluate"]).steps["evaluate"]
 
     plain = planned(None)

@@ -28,9 +28,9 @@ ONE_STEP = str(Path(__file__).parents[1] / "slow" / "one_step.py")
 
 
 @pytest.fixture(scope="module")
-def tiny_run(make_run, small_benchmark):
+def tiny_run(make_run, few_people):
     """A run of one family: what is divided does not depend on it."""
-    return make_run("llava", small_benchmark)
+    return make_run("llava", few_people)
 
 
 @pytest.fixture(autouse=True)
