@@ -115,7 +115,7 @@ def compare_job(
     """Unlearn by several methods at these seeds; a method may be followed by settings of its own.
 
     Args:
-        report: what the page shows (`unsee.comparison.reports.PAGES`).
+        report: what the page shows (`unsee.comparison.PAGES`).
         attacks: percentages of the portraits that attackers use, 20 as in Table 4, unless the request has others.
     """
     if not sets(request.config, "relearn", "percents"):

@@ -20,7 +20,7 @@ from kfp.dsl.graph_component import GraphComponent
 from kfp.local.pipeline_orchestrator import run_local_pipeline
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
-from unsee.comparison.reports import PAGES
+from unsee.comparison import PAGES
 from unsee.environment import environment
 from unsee.errors import UserError
 from unsee.explain import USER
@@ -28,9 +28,8 @@ from unsee.progress import TERMINAL
 from unsee.steps.component import STOPPED
 from unsee.storage import artifact
 from unsee.storage.store import FileStore, open_store
-from unsee.storage.transfer import STORE, preflight
+from unsee.storage.transfer import CHECKPOINTS, STORE, preflight
 from unsee.tracking.mlflow import finish_parent, start_parent
-from unsee.training import CHECKPOINTS
 from unsee_pipelines.cache import drop_damaged
 from unsee_pipelines.engine import for_local_engine, step_names
 from unsee_pipelines.outputs import is_complete

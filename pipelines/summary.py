@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from unsee.comparison import PAGES
 from unsee.comparison.estimates import DISTANCE, LOSS
-from unsee.comparison.reports import PAGES
 from unsee.comparison.summary import by_distance
 from unsee.report.checks import FORGET_METRIC, RETAIN_METRIC, SAMPLED, attack_reason, worst_attack
 from unsee_pipelines.local import Outcome

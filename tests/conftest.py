@@ -134,6 +134,25 @@ def make(make_work):
 
 
 @pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """An MLflow database without runs, made once: its migrations take longer than most tests."""
+    from mlflow import MlflowClient  # takes a second, and few files track anything
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path.read_bytes()
+
+
+@pytest.fixture
+def database(empty_database: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of a database of its own, at `tmp_path` / mlflow.db, which MLFLOW_TRACKING_URI names."""
+    (tmp_path / "mlflow.db").write_bytes(empty_database)
+    address = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    return address
+
+
+@pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """SeaweedFS, by the environment that reaches it."""
     stack = Stack(tmp_path_factory.mktemp("stack"))

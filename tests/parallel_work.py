@@ -26,7 +26,7 @@ from unsee.mllm.finetune import finetune
 from unsee.mllm.rows import ImageBank, Portraits
 from unsee.parallel import main_goes_on
 from unsee.sections import FinetuneSettings, LoraSettings, PruneSettings, RelearnSettings, StatisticsSettings
-from unsee.statistics.importance import mean_absolute_activation
+from unsee.statistics.activation import mean_absolute_activation
 from unsee.steps.collect_statistics import fisher_of_portraits
 from unsee.storage.store import FileStore
 from unsee.tracking import NoTracker, Tracker

@@ -12,9 +12,8 @@ REFERENCE = "registry.example/unsee@sha256:" + "0" * 64
 
 
 @pytest.fixture
-def run_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def run_id(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """An MLflow run of steps that are told a reference."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     monkeypatch.setenv("UNSEE_IMAGE", REFERENCE)
     client = MlflowClient()
     experiment = client.create_experiment("unsee", artifact_location=(tmp_path / "artifacts").as_uri())

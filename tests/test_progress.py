@@ -10,7 +10,7 @@ from unsee import progress as module
 from unsee.benchmark import embedded
 from unsee.mllm.rows import FrozenPrefix, ImageBank, Portraits
 from unsee.progress import MARK, TERMINAL, progress
-from unsee.statistics.importance import mean_absolute_activation
+from unsee.statistics.activation import mean_absolute_activation
 from unsee.unlearning import references
 from unsee.unlearning.references import reference_features
 

@@ -16,8 +16,9 @@ from torch import nn
 import unsee
 from unsee.errors import TrainingFailure, UserError
 from unsee.storage.store import FileStore
+from unsee.storage.transfer import CHECKPOINTS
 from unsee.tracking import NoTracker
-from unsee.training import CHECKPOINTS, Checkpoints, Optimisation, Training, clip
+from unsee.training import Checkpoints, Optimisation, Training, clip
 
 RULE = Optimisation(steps=12, learning_rate=0.05, weight_decay=0.1, warmup=3, cosine=True)
 

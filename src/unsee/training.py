@@ -23,10 +23,10 @@ from unsee.parallel import as_main, for_main, is_main, share_like, tensors_as_ma
 from unsee.progress import progress, say
 from unsee.storage.artifact import digest_of
 from unsee.storage.store import Damaged, Missing, Store, open_store
+from unsee.storage.transfer import CHECKPOINTS
 from unsee.tracking import NoTracker, Tracker
 
 Curve = list[dict[str, float]]
-CHECKPOINTS = "UNSEE_CHECKPOINTS"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from two_questions import two_questions
 
 from unsee.bench import compare, measure
 from unsee.bench.float64 import to_float64
@@ -17,6 +18,7 @@ from unsee.mllm import embedded
 TOLERANCE = 1e-8
 TINY = ("benchmark.forget=1", "benchmark.retain=1", "benchmark.train_views=2", "benchmark.heldout_views=1")
 EMBEDDED = replace(RECIPES["embedded"], assignments=TINY, batch_rows=(5, 64), repetitions=1)
+FEW = replace(EMBEDDED, wording=two_questions)
 
 
 def _ours64(drawn: Path, micro_batch_images: int) -> Ours:
@@ -48,7 +50,7 @@ def test_importance_agrees_although_plain_runs_the_tower_for_every_question(draw
 
 def test_a_comparison_of_different_models_is_noticed(drawn: Path):
     seeds = iter((1, 2))
-    other = replace(EMBEDDED, make_mllm=lambda: embedded.make(next(seeds)))
+    other = replace(FEW, make_mllm=lambda: embedded.make(next(seeds)))
     assert max(compare.relative_differences(other, drawn).values()) > TOLERANCE
 
 
@@ -63,7 +65,7 @@ def test_a_step_in_micro_batches_equals_the_step_in_one(drawn: Path, size: int):
 
 
 def test_the_bench_writes_every_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(measure, "RECIPES", {"embedded": EMBEDDED})
+    monkeypatch.setattr(measure, "RECIPES", {"embedded": FEW})
     measure.main(tmp_path / "bench.json")
     figures = json.loads((tmp_path / "bench.json").read_text())["embedded"]
     for name in ("unlearning_epoch_speedup", "evaluation_speedup", "statistics_speedup", "peak_memory_ratio"):

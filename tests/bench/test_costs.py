@@ -7,23 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from two_questions import two_questions
 
 from unsee import cli
 from unsee.bench import costs
 from unsee.bench.costs import EPOCHS, Cost, cost_of
 from unsee.bench.workloads import RECIPES, Recipe
 from unsee.benchmark import embedded
-from unsee.benchmark.schema import Question
 from unsee.errors import TrainingFailure, UserError
 
 FORGET, RETAIN, PEOPLE = 2, 4, 2
 """Portraits and people by name an epoch: two steps."""
 QUESTIONS = 2
-
-
-def two_questions(question: Question) -> Question | None:
-    """About job and pet."""
-    return question if question.question_id.endswith(("direct/occupation", "direct/pet")) else None
 
 
 TINY = replace(

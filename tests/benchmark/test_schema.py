@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from unsee.benchmark.schema import FEATURES, QUESTIONS, load
+from unsee.benchmark.schema import COLUMNS, QUESTIONS, load
 from unsee.errors import Problems, UserError
 from unsee.steps import prepare_benchmark
 from unsee.storage import artifact
@@ -28,7 +28,7 @@ def remade(small_benchmark, tmp_path):
     def make(rows, facts=None):
         out = tmp_path / "remade"
         with artifact.create(out, "benchmark", {"name": "remade"} if facts is None else facts):
-            pq.write_table(pa.Table.from_pylist(rows, schema=FEATURES.arrow_schema), out / QUESTIONS)
+            pq.write_table(pa.Table.from_pylist(rows, schema=COLUMNS), out / QUESTIONS)
             for image in {question.image for question in small_benchmark.questions if question.image}:
                 (out / image).parent.mkdir(parents=True, exist_ok=True)
                 small_benchmark.image(next(q for q in small_benchmark.questions if q.image == image)).save(out / image)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unsee.attacks.relearning import no_result
-from unsee.comparison.reports import PAGES
+from unsee.comparison import PAGES
 from unsee.evaluation.metrics import PREDICTION_SCHEMA, Prediction, compute_metrics
 from unsee.steps import compare_methods, compare_report
 from unsee.steps.compare_methods import Reference, aligned

@@ -7,8 +7,8 @@ from unsee.mllm.families import only_tunable
 from unsee.mllm.packing import pack_training, question_losses
 from unsee.mllm.rows import Portraits, alike
 from unsee.pruning import pruned_entries, zero_neurons
+from unsee.statistics.activation import mean_absolute_activation
 from unsee.statistics.fisher import diagonal_fisher
-from unsee.statistics.importance import mean_absolute_activation
 from unsee.steps.collect_statistics import visual_layers
 from unsee.unlearning.methods.manu import activation_measures
 

@@ -12,8 +12,8 @@ from unsee.mllm.families import Llava
 from unsee.mllm.finetune import Finetuning, TrainingRows, finetune
 from unsee.mllm.rows import ImageBank
 from unsee.sections import FinetuneSettings
+from unsee.storage.transfer import CHECKPOINTS
 from unsee.tracking import NoTracker
-from unsee.training import CHECKPOINTS
 
 
 @pytest.fixture

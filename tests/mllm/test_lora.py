@@ -14,8 +14,8 @@ from unsee.bench import plain
 from unsee.mllm import checkpoint, lora
 from unsee.mllm.rows import ImageBank
 from unsee.sections import LoraSettings
+from unsee.storage.transfer import CHECKPOINTS
 from unsee.tracking import NoTracker
-from unsee.training import CHECKPOINTS
 
 FORGOTTEN = "P001"
 

@@ -25,6 +25,18 @@ REDUCED = (
     "relearn.epochs=1",
 )
 
+INDEPENDENT_OF_THRESHOLD = {
+    "prepare-benchmark",
+    "build-vanilla",
+    "build-retrained",
+    "collect-statistics",
+    "evaluate-vanilla",
+    "evaluate-retrained",
+    "relearn-vanilla",
+    "relearn-retrained",
+}
+"""The steps of a run that the threshold of pruning does not reach."""
+
 
 def command(out: Path, *settings: str, **options: str) -> list[str]:
     """`unsee run` with these settings and options."""

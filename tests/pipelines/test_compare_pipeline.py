@@ -1,45 +1,23 @@
 """The comparison DAG: what reaches each step, and names that tell methods and seeds apart."""
 
-import io
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import yaml
 from mlflow import MlflowClient
+from noted_steps import execute, noted
 
-from unsee.environment import environment
 from unsee.sections import BenchmarkSettings
 from unsee.tracking.mlflow import start_parent
 from unsee_components.prepare_benchmark.component import prepare_benchmark
 from unsee_components.resolve_settings.component import resolve_settings
-from unsee_pipelines import local
 from unsee_pipelines.compare import comparison
 from unsee_pipelines.compile import COMPILED
 from unsee_pipelines.engine import step_names
 from unsee_pipelines.jobs import Request, compare_job
-from unsee_pipelines.runners import Processes
-from unsee_pipelines.transcript import Transcript, everything_into
 
 METHODS = ["vkd", "vkd unlearn.beta=7"]
-NOTED = """
-import json, os, pathlib, sys  # in place of kfp.dsl.executor_main
-told = json.loads(sys.argv[-1])
-given, outputs = told["inputs"].get("parameterValues", {}), told["outputs"]
-place = pathlib.Path(outputs["outputFile"])
-place.parent.mkdir(parents=True, exist_ok=True)
-for found in outputs.get("artifacts", {}).values():
-    pathlib.Path(found["artifacts"][0]["uri"]).touch()
-values = {name: {} if name == "sections" else name for name in outputs.get("parameters", {})}
-if "of_seed" in values:
-    values |= {"of_seed": f", seed {given['seed']}", "of_method": f" {given['method']}, seed {given['seed']}"}
-place.write_text(json.dumps({"parameterValues": values, "artifacts": outputs.get("artifacts", {})}))
-lists = {name: len(found["artifacts"]) for name, found in told["inputs"].get("artifacts", {}).items()}
-with open(os.environ["NOTES"], "a") as notes:
-    notes.write(json.dumps([place.parent.name, given, lists]) + "\\n")
-"""
-"""A step that notes what it is given, and gives outputs of no content."""
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +71,8 @@ def test_what_methods_share_is_resolved_for_the_first_of_them() -> None:
 
 
 def test_a_step_of_another_seed_has_an_mlflow_run_of_its_own_and_a_retried_one_goes_on_in_its_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     parent = start_parent("compare", {})
     monkeypatch.setenv("MLFLOW_RUN_ID", parent)
     for attempt, seed in enumerate((0, 1, 1)):
@@ -112,32 +89,13 @@ def test_a_step_of_another_seed_has_an_mlflow_run_of_its_own_and_a_retried_one_g
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the DAG, its steps replaced by notes, ran twice by KFP's local engine."""
     root = tmp_path_factory.mktemp("engine")
-    place = local.Workplace(root / "out")
-    place.cache.mkdir(parents=True)
-    spec = local.PipelineSpec()
-    spec.CopyFrom(comparison.pipeline_spec)
-    for executor in spec.deployment_spec["executors"].values():
-        executor["container"].update({"command": ["python3", "-c", NOTED], "args": ["{{$}}"]})
-    names = step_names(spec)
     for run in ("first", "second"):
-        transcript = Transcript(names, io.StringIO(), io.StringIO(), lambda step: None, len(names), lambda task: True)
-        with everything_into(transcript), environment({"NOTES": str(root / f"{run}.txt")}):
-            arguments = {"methods": METHODS, "seeds": [0, 1]}
-            runner = Processes().of_kfp(root, [], [])
-            local._execute(spec, arguments, root / run / "artifacts", place, transcript, runner)
+        execute(comparison, {"methods": METHODS, "seeds": [0, 1]}, root, run)
     return root
 
 
-def noted(file: Path) -> dict[str, list[tuple[dict, dict]]]:
-    """Task -> parameters, and how many artifacts of each kind, of every time it ran."""
-    found: dict[str, list[tuple[dict, dict]]] = {}
-    for task, given, lists in map(json.loads, file.read_text().splitlines()):
-        found.setdefault(task, []).append((given, lists))
-    return found
-
-
 def test_on_one_machine_every_method_is_taken_at_every_seed(engine: Path) -> None:
-    ran = noted(engine / "first.txt")
+    ran = noted(engine, "first")
     assert sum(map(len, ran.values())) == compare_job(Request(), METHODS, [0, 1]).steps
     assert [given["label"] for given, _ in ran["unlearn"]] == [
         f" {method}, seed {seed}" for seed in (0, 1) for method in METHODS
@@ -149,4 +107,4 @@ def test_on_one_machine_every_method_is_taken_at_every_seed(engine: Path) -> Non
 
 
 def test_a_second_comparison_is_served_from_the_cache(engine: Path) -> None:
-    assert noted(engine / "second.txt").keys() == {"compare-report", "finish"}
+    assert noted(engine, "second").keys() == {"compare-report", "finish"}

@@ -126,7 +126,8 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def place(tmp_path, monkeypatch, empty_database):
+    (tmp_path / "mlflow.db").write_bytes(empty_database)
     return Place(tmp_path, monkeypatch)
 
 
@@ -161,8 +162,8 @@ def test_requests_are_answered_one_after_another_on_this_machine(place):
 
 def test_a_run_that_fails_ends_its_turn(place):
     place.unsee("add", "--id", "one", "--entities", "P001")
-    with pytest.raises(Exception, match="learning rate"):
-        place.answer("first", "unlearn.learning_rate=1e30")
+    with pytest.raises(Exception, match=r"vanilla\.base = '/nowhere'"):
+        place.answer("first", "vanilla.base=/nowhere")
     turn = Turn.of(Journal(place.root).read())
     assert (turn.run, turn.answers) == (None, {})
     assert place.unsee("list").split()[1] == "open"

@@ -16,19 +16,10 @@ from unsee_pipelines import local
 from unsee_pipelines.jobs import Request, unlearn_job
 
 
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory):
-    """A store whose tables exist: creating them takes longer than the tests."""
-    file = tmp_path_factory.mktemp("store") / "mlflow.db"
-    MlflowClient(tracking_uri=f"sqlite:///{file}").search_experiments()
-    return file.read_bytes()
-
-
 @pytest.fixture
-def failing(monkeypatch, tmp_path, empty_store):
+def failing(monkeypatch, tmp_path, database):
     """Makes a run whose first step fails, tracked in a store of its own; returns the reason that was told."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    (tmp_path / "mlflow.db").write_bytes(empty_store)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
 
     def run(request, before_failing=lambda: None):
         def fail(*_):

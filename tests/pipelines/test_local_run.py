@@ -1,9 +1,8 @@
-"""The real DAG on this machine, its trainings cut to a few steps: results, reuse, and no wrong reuse."""
+"""The real DAG on this machine, its trainings cut to a few steps: results, reuse, and failures."""
 
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -12,25 +11,12 @@ import psutil
 import pytest
 from mlflow import artifacts
 from mlflow.entities import Run
-from reduced import client, command, environment
+from reduced import INDEPENDENT_OF_THRESHOLD, client, command, environment
 
-import unsee
-from unsee.benchmark import embedded
 from unsee.mllm import checkpoint
 from unsee.processes import is_alive
-from unsee.sections import BenchmarkSettings
 from unsee.storage import artifact
 
-INDEPENDENT_OF_THRESHOLD = {
-    "prepare-benchmark",
-    "build-vanilla",
-    "build-retrained",
-    "collect-statistics",
-    "evaluate-vanilla",
-    "evaluate-retrained",
-    "relearn-vanilla",
-    "relearn-retrained",
-}
 LINE = re.compile(r"\[ *\d+/16\] ([\w-]+) (done|cached|FAILED)")
 
 
@@ -39,10 +25,10 @@ def outcomes(printed: str) -> dict[str, str]:
     return dict(LINE.findall(printed))
 
 
-def until(step: str, arguments: list[str], **variables: str) -> dict[str, str]:
+def until(step: str, arguments: list[str]) -> dict[str, str]:
     """Run until the step after `step` begins, then stop everything: the outcomes so far."""
     with subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, text=True, env=environment(**variables), start_new_session=True
+        arguments, stdout=subprocess.PIPE, text=True, env=environment(), start_new_session=True
     ) as run:
         found: dict[str, str] = {}
         for line in run.stdout:
@@ -149,49 +135,6 @@ def test_a_run_that_is_terminated_leaves_nothing_running(first):
     assert "RUNNING" not in statuses
 
 
-def test_another_threshold_reuses_all_that_does_not_depend_on_it(first):
-    arguments = command(first.parent / "threshold", "prune.threshold.fraction=0.2")
-    run = subprocess.run(arguments, capture_output=True, text=True, env=environment())
-    assert run.returncode == 0, run.stderr
-    found = outcomes(run.stdout)
-    assert {step for step, outcome in found.items() if outcome == "cached"} == INDEPENDENT_OF_THRESHOLD
-
-
-def test_changed_code_is_not_served_from_the_cache(first, tmp_path):
-    shutil.copytree(Path(unsee.__file__).parent, tmp_path / "unsee", ignore=shutil.ignore_patterns("__pycache__"))
-    with (tmp_path / "unsee" / "pruning.py").open("a") as source:
-        source.write("# changed\n")
-    found = until("prepare-benchmark", command(first.parent / "code"), PYTHONPATH=str(tmp_path))
-    assert found == {"resolve-settings": "done", "prepare-benchmark": "done"}
-
-
-def test_another_library_version_is_not_served_from_the_cache(first, tmp_path):
-    (tmp_path / "rouge_score-99.0.dist-info").mkdir()
-    (tmp_path / "rouge_score-99.0.dist-info" / "METADATA").write_text("Name: rouge-score\nVersion: 99.0\n")
-    found = until("prepare-benchmark", command(first.parent / "library"), PYTHONPATH=str(tmp_path))
-    assert found == {"resolve-settings": "done", "prepare-benchmark": "done"}
-
-
-def test_other_settings_of_the_data_are_not_served_from_the_cache(first):
-    found = until("prepare-benchmark", command(first.parent / "settings", "benchmark.retain=4"))
-    assert found["prepare-benchmark"] == "done"
-
-
-def test_another_seed_is_not_served_from_the_cache(first):
-    assert until("prepare-benchmark", command(first.parent / "seed", seed="1"))["prepare-benchmark"] == "done"
-
-
-def test_a_benchmark_directory_is_reused_until_its_content_changes(first, tmp_path):
-    data = tmp_path / "data"
-    small = {"forget": 2, "retain": 3, "train_views": 2, "heldout_views": 1}
-    embedded.generate(BenchmarkSettings(**small, seed=1), data)
-    arguments = command(first.parent / "data", benchmark=str(data))
-    assert until("prepare-benchmark", arguments)["prepare-benchmark"] == "done"
-    assert until("prepare-benchmark", arguments)["prepare-benchmark"] == "cached"
-    embedded.generate(BenchmarkSettings(**small, seed=2), data)
-    assert until("prepare-benchmark", arguments)["prepare-benchmark"] == "done"
-
-
 def test_a_damaged_artifact_fails_once_and_is_made_anew(first):
     (weights,) = (first.parent / ".unsee").glob("artifacts/*/*/collect-statistics/statistics/importance.safetensors")
     whole = weights.read_bytes()
@@ -199,16 +142,12 @@ def test_a_damaged_artifact_fails_once_and_is_made_anew(first):
     arguments = command(first.parent / "damaged", "prune.threshold.fraction=0.3")
     failed = subprocess.run(arguments, capture_output=True, text=True, env=environment())
     assert failed.returncode == 2
+    assert failed.stderr.startswith("unsee: ")
     assert "importance.safetensors" in failed.stderr
     assert "Traceback" not in failed.stderr
+    found = outcomes(failed.stdout)
+    assert (found["build-vanilla"], found["collect-statistics"], found["prune"]) == ("cached", "cached", "FAILED")
     assert not (first.parent / "damaged" / "summary.json").exists()
+    assert tracked(first.parent / "damaged")[0].info.status == "FAILED"
     again = until("prune", arguments)
     assert (again["build-vanilla"], again["collect-statistics"], again["prune"]) == ("cached", "done", "done")
-
-
-def test_a_failed_run_is_failed_in_mlflow(first):
-    missing = command(first.parent / "failed", "vanilla.base=/nowhere")
-    failed = subprocess.run(missing, capture_output=True, text=True, env=environment())
-    assert failed.returncode == 2
-    assert failed.stderr.strip().startswith("unsee: vanilla.base = '/nowhere'")
-    assert tracked(first.parent / "failed")[0].info.status == "FAILED"

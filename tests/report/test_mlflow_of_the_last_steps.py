@@ -16,8 +16,7 @@ from unsee.tracking.mlflow import start_parent, step_run
 
 
 @pytest.fixture
-def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+def parent(database: str, monkeypatch: pytest.MonkeyPatch) -> str:
     run_id = start_parent("run", {})
     monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
     return run_id

@@ -20,9 +20,10 @@ WITH_ROOM = 15
 
 
 @pytest.fixture(scope="module")
-def runs(success: Reported, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Run]]:
+def runs(success: Reported, empty_database: bytes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Run]]:
     """Two finished runs in the MLflow server of a stack."""
     stack = Stack(tmp_path_factory.mktemp("stack"))
+    (stack.directory / "mlflow.db").write_bytes(empty_database)
     stack.up()
     with pytest.MonkeyPatch.context() as patch:
         for name, value in stack.environment().items():

@@ -8,9 +8,9 @@ from unsee.bench import plain
 from unsee.mllm.rows import ImageBank
 from unsee.pruning import choose_neurons
 from unsee.sections import PruneSettings
+from unsee.statistics.activation import mean_absolute_activation
 from unsee.statistics.importance import (
     flatten,
-    mean_absolute_activation,
     ratio,
     unflatten,
     unlearning_importance,

@@ -1,10 +1,14 @@
 """One tiny run of every step, two training steps each, shared by the tests of this folder."""
 
+from pathlib import Path
+
 import pytest
 from tiny_run import TinyRun, through_all_steps
 
+from unsee.benchmark.schema import Benchmark, load, write_questions
 from unsee.mllm import checkpoint
 from unsee.settings import load_settings
+from unsee.storage import artifact
 
 TINY = """
 compute: {threads: 1}
@@ -28,6 +32,30 @@ def tiny_settings(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def few_people(small_benchmark: Benchmark, tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
+    """The small benchmark with two real-world people of twenty: every evaluation asks about them."""
+    return with_two_known(small_benchmark, tmp_path_factory.mktemp("few") / "mllmu")
+
+
+@pytest.fixture(scope="session")
+def few_people_in_captions(clear_benchmark: Benchmark, tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
+    """The same of CLEAR's shape."""
+    return with_two_known(clear_benchmark, tmp_path_factory.mktemp("few") / "clear")
+
+
+def with_two_known(benchmark: Benchmark, out: Path) -> Benchmark:
+    """A copy in which two of the real-world people are left."""
+    two = sorted(benchmark.realworld)[:2]
+    kept = [q for q in benchmark.questions if q.split != "realworld" or q.entity_id in two]
+    with artifact.create(out, "benchmark", artifact.read(benchmark.directory, "benchmark").facts):
+        write_questions(out, kept)
+        for image in {q.image for q in kept if q.image}:
+            (out / image).parent.mkdir(parents=True, exist_ok=True)
+            (out / image).write_bytes((benchmark.directory / image).read_bytes())
+    return load(out)
+
+
+@pytest.fixture(scope="session")
 def make_run(tmp_path_factory, tiny_settings, fresh):
     """make_run(family, benchmark, name): all steps from the shipped base or a fresh Qwen2-VL."""
 
@@ -45,6 +73,6 @@ def make_run(tmp_path_factory, tiny_settings, fresh):
 
 
 @pytest.fixture(scope="session", params=["llava", "qwen2_vl"])
-def tiny_run(request, make_run, small_benchmark):
+def tiny_run(request, make_run, few_people):
     """A run on the small benchmark."""
-    return make_run(request.param, small_benchmark)
+    return make_run(request.param, few_people)

@@ -29,9 +29,9 @@ def read_json(path):
 
 
 @pytest.fixture(scope="module")
-def runs(clear_benchmark, make_run):
+def runs(few_people_in_captions, make_run):
     """runs[family]: vkd compared with vanilla and retrained, one seed."""
-    made = {family: make_run(family, clear_benchmark, name="vkd") for family in FAMILIES}
+    made = {family: make_run(family, few_people_in_captions, name="vkd") for family in FAMILIES}
     with pytest.MonkeyPatch.context() as patch:
         for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "KFP_RUN_ID"):
             patch.delenv(name, raising=False)

@@ -18,8 +18,8 @@ from unsee.launching import PROCESSES
 from unsee.steps import build_vanilla, collect_statistics, evaluate, relearn_attack, unlearn
 from unsee.storage import artifact
 from unsee.storage.store import FileStore
+from unsee.storage.transfer import CHECKPOINTS
 from unsee.tracking import NoTracker
-from unsee.training import CHECKPOINTS
 
 pytestmark = pytest.mark.slow
 
@@ -28,9 +28,9 @@ ONE_STEP = str(Path(__file__).parents[1] / "slow" / "one_step.py")
 
 
 @pytest.fixture(scope="module")
-def tiny_run(make_run, small_benchmark):
+def tiny_run(make_run, few_people):
     """A run of one family: what is divided does not depend on it."""
-    return make_run("llava", small_benchmark)
+    return make_run("llava", few_people)
 
 
 @pytest.fixture(autouse=True)

@@ -22,8 +22,7 @@ REMEMBERED = Accuracies(0.9, 0.96, 0.97)
 
 
 @pytest.fixture
-def client(tmp_path, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+def client(database, monkeypatch):
     monkeypatch.delenv("KFP_RUN_ID", raising=False)
     monkeypatch.setenv("MLFLOW_RUN_ID", start_parent("continual", {}))
     return MlflowClient()

@@ -15,7 +15,8 @@ import torch
 from unsee.errors import UserError
 from unsee.storage.s3 import S3Store
 from unsee.storage.store import Failed, open_store
-from unsee.training import CHECKPOINTS, Checkpoints
+from unsee.storage.transfer import CHECKPOINTS
+from unsee.training import Checkpoints
 
 STEPS = 60
 TRAINING = f"""

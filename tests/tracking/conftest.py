@@ -21,41 +21,43 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A migrated database, made once: the migrations take longer than the tests."""
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
-    return path.read_bytes()
-
-
 @pytest.fixture
-def store(empty_database: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+def store(database: str) -> MlflowClient:
     """A database of its own, named by MLFLOW_TRACKING_URI."""
-    (tmp_path / "mlflow.db").write_bytes(empty_database)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     return MlflowClient()
 
 
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
+@pytest.fixture(scope="session")
+def server_address(empty_database: bytes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A running `mlflow server` that keeps artifacts itself."""
+    directory = tmp_path_factory.mktemp("server")
+    (directory / "server.db").write_bytes(empty_database)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{tmp_path / 'server.db'}"]
-    command += ["--artifacts-destination", str(tmp_path / "server-artifacts")]
+    command += ["--backend-store-uri", f"sqlite:///{directory / 'server.db'}"]
+    command += ["--artifacts-destination", str(directory / "server-artifacts")]
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with (tmp_path / "server.log").open("wb") as log:
+    with (directory / "server.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
         _wait_until_healthy(f"http://127.0.0.1:{port}/health", process)
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
-        yield MlflowClient()
+        yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait(timeout=30)
+
+
+@pytest.fixture
+def server(server_address: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
+    """The same, named by MLFLOW_TRACKING_URI, without any experiment or run of another test."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server_address)
+    client = MlflowClient()
+    yield client
+    for experiment in client.search_experiments(filter_string="name != 'Default'"):
+        client.rename_experiment(experiment.experiment_id, f"ended {experiment.experiment_id}")
+        client.delete_experiment(experiment.experiment_id)
 
 
 def _wait_until_healthy(url: str, process: subprocess.Popen[bytes]) -> None:

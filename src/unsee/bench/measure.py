@@ -52,7 +52,7 @@ def measure(name: str, recipe: Recipe) -> Report:
         say(f"{name}: largest relative difference {max(differences.values()):.1e}")
         timings, preparation = time_all(name, recipe, benchmark)
     rows = timings["unlearning_epoch"].plain_batch_rows
-    peaks = {"ours": memory.measure(name, None), "plain": memory.measure(name, rows)}
+    peaks = {"ours": memory.measure(recipe, None), "plain": memory.measure(recipe, rows)}
     epoch = timings["unlearning_epoch"]
     return {
         "unlearning_epoch_speedup": epoch.plain / (epoch.ours + preparation),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from unsee.bench.ours import Ours
 from unsee.bench.stock import Stock
-from unsee.bench.workloads import RECIPES
+from unsee.bench.workloads import Recipe
 from unsee.compute import Compute
 from unsee.memory import peak_resident
 
@@ -21,15 +21,15 @@ class Memory:
     peak: int
 
 
-def measure(name: str, batch_rows: int | None) -> Memory:
+def measure(recipe: Recipe, batch_rows: int | None) -> Memory:
     """Peak memory of an epoch of ours, or of the plain implementation at `batch_rows` rows per forward."""
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_epoch, name, batch_rows).result()
+        return pool.submit(_epoch, recipe, batch_rows).result()
 
 
-def _epoch(name: str, batch_rows: int | None) -> Memory:
+def _epoch(recipe: Recipe, batch_rows: int | None) -> Memory:
     with tempfile.TemporaryDirectory() as directory:
-        workload = RECIPES[name].build(Path(directory) / "benchmark")
+        workload = recipe.build(Path(directory) / "benchmark")
         Compute.of(workload.settings.unlearn.compute).start()
         loaded = peak_resident()
         run = Ours(workload) if batch_rows is None else Stock(workload, batch_rows)

@@ -11,8 +11,9 @@ from unsee.mllm.families import only_tunable
 from unsee.mllm.rows import Portraits
 from unsee.pruning import choose_neurons
 from unsee.sections import StatisticsSettings
+from unsee.statistics.activation import mean_absolute_activation
 from unsee.statistics.fisher import Fisher
-from unsee.statistics.importance import Importance, mean_absolute_activation, unlearning_importance
+from unsee.statistics.importance import Importance, unlearning_importance
 from unsee.steps.collect_statistics import fisher_of_portraits
 from unsee.steps.unlearn import QUESTION_SETS
 from unsee.tracking import NoTracker

@@ -9,7 +9,6 @@ from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Features, List, Value
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
@@ -26,21 +25,21 @@ Task = Literal["classification", "generation", "cloze"]
 SPLITS: tuple[Split, ...] = ("forget", "retain", "realworld")
 QUESTIONS = "questions.parquet"
 
-FEATURES = Features(
+COLUMNS = pa.schema(
     {
-        "question_id": Value("string"),
-        "entity_id": Value("string"),
-        "entity_name": Value("string"),
-        "split": Value("string"),
-        "role": Value("string"),
-        "view": Value("string"),
-        "modality": Value("string"),
-        "task": Value("string"),
-        "image": Value("string"),
-        "prompt": Value("string"),
-        "options": List(Value("string")),
-        "answer": Value("string"),
-        "answer_index": Value("int32"),
+        "question_id": pa.string(),
+        "entity_id": pa.string(),
+        "entity_name": pa.string(),
+        "split": pa.string(),
+        "role": pa.string(),
+        "view": pa.string(),
+        "modality": pa.string(),
+        "task": pa.string(),
+        "image": pa.string(),
+        "prompt": pa.string(),
+        "options": pa.list_(pa.string()),
+        "answer": pa.string(),
+        "answer_index": pa.int32(),
     }
 )
 
@@ -176,8 +175,11 @@ class ForgetRequest:
 
 
 def write_questions(directory: Path, questions: Sequence[Question]) -> None:
-    """Write `questions.parquet` with the fixed schema."""
-    table = pa.Table.from_pylist([asdict(q) for q in questions], schema=FEATURES.arrow_schema)
+    """Write `questions.parquet` with the fixed schema, which it tells `datasets` in the words of that library."""
+    from datasets import Features  # takes a second, and steps only read
+
+    schema = Features.from_arrow_schema(COLUMNS).arrow_schema
+    table = pa.Table.from_pylist([asdict(q) for q in questions], schema=schema)
     pq.write_table(table, directory / QUESTIONS)
 
 
@@ -198,9 +200,9 @@ def load(directory: Path, *, verify: bool = True) -> Benchmark:
     if shape not in (shapes := get_args(Shape)):
         raise UserError(f"{directory / artifact.MANIFEST}: shape = {shape!r} is none of {', '.join(shapes)}")
     table = pq.read_table(directory / QUESTIONS)
-    if missing := set(FEATURES) - set(table.column_names):
+    if missing := set(COLUMNS.names) - set(table.column_names):
         raise UserError(f"{directory / QUESTIONS} lacks the columns {sorted(missing)}; import the benchmark again")
-    rows = table.select(list(FEATURES)).to_pylist()
+    rows = table.select(COLUMNS.names).to_pylist()
     places: dict[str, list[int]] = defaultdict(list)
     for number, problem in _problems(rows, manifest):
         places[problem].append(number)

@@ -5,12 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from unsee.comparison import frontier_page, page, search_page, sweep_page, verdict
+from unsee.comparison import PAGES, frontier_page, page, search_page, sweep_page, verdict
 from unsee.comparison.search import build_search, chosen_yaml
 from unsee.errors import UserError
-
-PAGES = {"compare": "report.html", "sweep": "sweep.html", "frontier": "frontier.html", "search": "search.html"}
-"""The page of each report."""
 
 
 @dataclass(frozen=True)

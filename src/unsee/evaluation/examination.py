@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-from rouge_score.rouge_scorer import RougeScorer
 
 from unsee.benchmark.schema import Benchmark, ForgetRequest
 from unsee.evaluation.asking import Asked, Examiner
 from unsee.evaluation.metrics import Prediction
 from unsee.evaluation.parsing import contains, exact_match, parse_choice
+
+if TYPE_CHECKING:
+    from rouge_score.rouge_scorer import RougeScorer
 
 
 def examination(benchmark: Benchmark, request: ForgetRequest) -> list[Asked]:
@@ -80,7 +83,9 @@ def _option(options: list[str] | None, index: int) -> str | None:
 
 
 @lru_cache(maxsize=1)
-def _scorer() -> RougeScorer:
+def _scorer() -> "RougeScorer":
+    from rouge_score.rouge_scorer import RougeScorer  # a second, which options to choose from do not need
+
     return RougeScorer(["rougeL"], use_stemmer=True)
 
 

@@ -22,7 +22,7 @@ from unsee.plan.models import ModelPlan
 from unsee.plan.tracking import Peak, tracked
 from unsee.sections import LoraSettings
 from unsee.settings import Settings
-from unsee.statistics.importance import mean_absolute_activation
+from unsee.statistics.activation import mean_absolute_activation
 from unsee.steps.collect_statistics import fisher_of_portraits
 from unsee.tracking import NoTracker
 from unsee.unlearning.method import Work, find

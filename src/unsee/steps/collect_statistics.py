@@ -18,8 +18,9 @@ from unsee.mllm.rows import ImageBank, Portraits
 from unsee.parallel import main_goes_on, own
 from unsee.progress import progress
 from unsee.sections import StatisticsSettings
+from unsee.statistics.activation import mean_absolute_activation
 from unsee.statistics.fisher import diagonal_fisher
-from unsee.statistics.importance import flatten, mean_absolute_activation
+from unsee.statistics.importance import flatten
 from unsee.steps.models import open_model
 from unsee.storage import artifact
 from unsee.storage.artifact import write_json

@@ -28,6 +28,7 @@ from unsee.storage.artifact import MANIFEST, Manifest
 from unsee.storage.store import CONNECTIONS, Failed, Missing, Parts, Store, open_store
 
 STORE = "UNSEE_STORE"
+CHECKPOINTS = "UNSEE_CHECKPOINTS"
 KFPS_OWN = ("file://", "minio://")
 PART = 5 << 20
 AHEAD = CONNECTIONS + 4

@@ -14,7 +14,8 @@ from unsee.mllm.families import finer
 from unsee.mllm.rows import Images, Outputs, Portraits, Seen, frozen_batch
 from unsee.pruning import Pruned, choose_neurons, pruned_entries, zero_neurons
 from unsee.sections import Scope, ThresholdSettings, UnlearnSettings
-from unsee.statistics.importance import mean_absolute_activation, unlearning_importance
+from unsee.statistics.activation import mean_absolute_activation
+from unsee.statistics.importance import unlearning_importance
 from unsee.unlearning.method import Method, Term, Work, answer_terms
 from unsee.unlearning.references import reference_features
 from unsee.unlearning.saliency import SaliencyMask
