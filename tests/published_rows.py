@@ -1,5 +1,5 @@
 """Small benchmarks of exactly the shapes of MLLMU-Bench and CLEAR on the hub: rows by configuration, written as parquet
-files with the images inside, beside the card that names the configurations."""
+files with the images inside, beside the card that names the configurations and their columns."""
 
 import copy
 import io
@@ -7,8 +7,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset, DatasetInfo, Features, List, Value
 from datasets import Image as ImageFeature
+from datasets.info import DatasetInfosDict
+from huggingface_hub import DatasetCardData
 from PIL import Image
 
 TEXT = Value("string")
@@ -65,7 +67,9 @@ def write(root, tables, card=True, shards=2):
             part.to_parquet(folder / f"train-{number:05d}-of-{shards:05d}.parquet")
     if card:
         files = [{"config_name": c, "data_files": [{"split": "train", "path": f"{c}/train-*"}]} for c in tables]
-        Path(root, "README.md").write_text(f"---\n{json.dumps({'configs': files})}\n---\n")
+        told = DatasetCardData(configs=files)
+        DatasetInfosDict({c: DatasetInfo(features=Features(COLUMNS[c])) for c in tables}).to_dataset_card_data(told)
+        Path(root, "README.md").write_text(f"---\n{told}\n---\n")
     return str(root)
 
 
