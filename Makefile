@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/unsee/__init__.py)
 REVISION = $(shell git describe --always --dirty --abbrev=40 --exclude='*')
 
-.PHONY: install demo test test-slow test-figures test-image image lint bench readme screenshots clean
+.PHONY: install demo test test-long test-slow test-figures test-image image lint bench readme screenshots clean
 
 # What a person types first: the whole pipeline on an embedded model. Needs nothing but Python 3.11.
 demo: install
@@ -13,7 +13,11 @@ demo: install
 
 # Two at a time, whole files each: what a file's tests share is made once.
 test: install
-	$(BIN)/pytest -m "not slow and not image" --numprocesses 2 --dist loadfile
+	$(BIN)/pytest -m "not long and not slow and not image" --numprocesses 2 --dist loadfile
+
+# Whole pipelines on this machine: deletion requests, runs that are stopped or damaged, and what else takes its time.
+test-long: install
+	$(BIN)/pytest -m long --numprocesses 2 --dist loadfile
 
 # Kill-and-resume of every step, real photographs end to end, a small comparison, objects of 2 GB.
 test-slow: install

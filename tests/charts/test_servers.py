@@ -118,6 +118,7 @@ def container(name: str, *command: str, env: list[Object], volumes: tuple[str, .
     return {"name": name, "command": list(command), "env": env, "volumeMounts": mounts}
 
 
+@pytest.mark.long
 def test_a_step_uses_both_servers_by_what_the_chart_gives_it_and_finds_all_again_when_they_were_killed(running):
     for answer in ("0.5\n", "0.5 0.5\n"):
         code, said = step(running, (S3_SECRET, S3_KEYS), (MLFLOW_SECRET, MLFLOW_KEYS))

@@ -139,6 +139,7 @@ def test_without_open_requests_a_run_ends_at_once_and_changes_nothing(place):
     assert not (place.folder / "store" / "model").exists()
 
 
+@pytest.mark.long
 def test_requests_are_answered_one_after_another_on_this_machine(place):
     place.unsee("add", "--id", "one", "--entities", "P001")
     assert "one\thonoured" in place.answer("first")
@@ -160,6 +161,7 @@ def test_requests_are_answered_one_after_another_on_this_machine(place):
     assert '"outcome": "honoured"' in place.unsee("show", "two")
 
 
+@pytest.mark.long
 def test_a_run_that_fails_ends_its_turn(place):
     place.unsee("add", "--id", "one", "--entities", "P001")
     with pytest.raises(Exception, match=r"vanilla\.base = '/nowhere'"):

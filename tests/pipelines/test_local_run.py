@@ -117,6 +117,7 @@ def test_both_registered_versions_are_downloaded_by_their_addresses_and_load(fir
     assert checkpoint.changed_tensors(models[1].state_dict(), models[0].state_dict())
 
 
+@pytest.mark.long
 def test_a_run_that_is_terminated_leaves_nothing_running(first):
     arguments = command(first.parent / "stopped", "vanilla.steps=100000")
     with subprocess.Popen(
@@ -135,6 +136,7 @@ def test_a_run_that_is_terminated_leaves_nothing_running(first):
     assert "RUNNING" not in statuses
 
 
+@pytest.mark.long
 def test_a_damaged_artifact_fails_once_and_is_made_anew(first):
     (weights,) = (first.parent / ".unsee").glob("artifacts/*/*/collect-statistics/statistics/importance.safetensors")
     whole = weights.read_bytes()

@@ -57,6 +57,7 @@ def test_an_imagined_benchmark_has_the_published_sizes():
     assert set(sample.entities) == {*some.forget, *some.retain}
 
 
+@pytest.mark.long
 def test_every_step_of_the_embedded_preset_is_planned():
     found = plan(load_settings("embedded", assignments=SMALL))
     assert set(found.steps) == {"build-vanilla", "collect-statistics", "unlearn", "evaluate"}
