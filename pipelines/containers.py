@@ -6,8 +6,8 @@ paths inside, and in its own /tmp. Of the environment it gets VARIABLES.
 
 import os
 import uuid
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import docker
@@ -78,13 +78,14 @@ class Containers:
         """What is in the image runs, not what is here."""
         return digest_of([digest, self._image.id])
 
-    def of_kfp(self, root: Path, writes: Sequence[Path], reads: Sequence[Path]) -> local.DockerRunner:
+    @contextmanager
+    def of_kfp(self, root: Path, writes: Sequence[Path], reads: Sequence[Path]) -> Iterator[local.DockerRunner]:
         """The environment is handed to the engine, never written into the pipeline."""
         if relative := [path for path in reads if not path.is_absolute()]:
             raise UserError(f"containers need {relative[0]} by its whole path; write {relative[0].resolve()}")
         self._environment |= {name: os.environ[name] for name in VARIABLES if name in os.environ}
         self._environment[REFERENCE] = next(iter(self._image.attrs["RepoDigests"]), self._image.id)
-        return local.DockerRunner(
+        yield local.DockerRunner(
             entrypoint="",
             environment=self._environment,
             labels={LABEL: self._run},

@@ -186,8 +186,8 @@ def _tracked_run(job: Job, place: Workplace, runner: Runner) -> Outcome:
             mlflow_run = start_parent(f"{job.name} {place.out.name}", job.parameters)
             os.environ["MLFLOW_RUN_ID"] = mlflow_run
             try:
-                of_kfp = runner.of_kfp(root, place.writes(), job.reads)
-                _execute(spec, job.arguments, root, place, transcript, of_kfp)
+                with runner.of_kfp(root, place.writes(), job.reads) as of_kfp:
+                    _execute(spec, job.arguments, root, place, transcript, of_kfp)
                 _publish(job.published, root, place.out)
             except BaseException:
                 _close_failed(mlflow_run)

@@ -1,16 +1,18 @@
 """Where the steps of a run on this machine run. Processes of this Python are here, containers in containers.py."""
 
 import os
-import resource
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol
+from unittest.mock import patch
 
 from kfp import local
+from kfp.local import subprocess_task_handler
 
 from unsee.processes import descendants, stop
 from unsee.steps.component import STOPPED
+from unsee_pipelines.warm import warm
 
 SECONDS_TO_STOP = 30
 
@@ -21,8 +23,8 @@ class Runner(Protocol):
     def code_digest(self, digest: str) -> str:
         """The identity of the code that steps run, where `digest` is that of the code here."""
 
-    def of_kfp(self, root: Path, writes: Sequence[Path], reads: Sequence[Path]) -> Any:
-        """KFP's runner, whose steps get the environment as it is now.
+    def of_kfp(self, root: Path, writes: Sequence[Path], reads: Sequence[Path]) -> AbstractContextManager[Any]:
+        """KFP's runner, to be used inside of the block; its steps get the environment as it is now.
 
         Args:
             root: where their artifacts go, beside those of earlier runs, which they may read.
@@ -52,15 +54,21 @@ def named(name: Literal["process", "docker"]) -> Callable[[], Runner]:
 
 
 class Processes:
-    """Steps are child processes of this one, with its Python."""
+    """Steps are processes that descend from this one, with its Python."""
+
+    def __init__(self) -> None:
+        self._peak = 0
 
     def code_digest(self, digest: str) -> str:
         """The same code."""
         return digest
 
-    def of_kfp(self, root: Path, writes: Sequence[Path], reads: Sequence[Path]) -> local.SubprocessRunner:
+    @contextmanager
+    def of_kfp(self, root: Path, writes: Sequence[Path], reads: Sequence[Path]) -> Iterator[local.SubprocessRunner]:
         """They reach all that this process reaches, and inherit its environment."""
-        return local.SubprocessRunner(use_venv=False)
+        with warm() as steps, patch.object(subprocess_task_handler, "run_local_subprocess", steps.run):
+            yield local.SubprocessRunner(use_venv=False)
+        self._peak = steps.peak
 
     def skip(self, reason: str) -> None:
         """By the environment that they inherit."""
@@ -71,7 +79,6 @@ class Processes:
         success."""
         stop(descendants(), SECONDS_TO_STOP)
 
-    def peak_memory(self) -> int:
-        """Of the children that have ended."""
-        bytes_each = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * bytes_each
+    def peak_memory(self) -> int | None:
+        """Of the steps that told it before they ended."""
+        return self._peak or None

@@ -54,10 +54,17 @@ def descendants() -> list[psutil.Process]:
     found, this = list[psutil.Process](), psutil.Process()
     while new := [process for process in this.children(recursive=True) if process not in found and is_alive(process)]:
         for process in new:
-            with suppress(psutil.Error):
-                process.suspend()
+            _suspend(process)
         found += new
     return found
+
+
+def _suspend(process: psutil.Process) -> None:
+    """Returns when it has stopped, which a process that computes does a little later than it is told."""
+    with suppress(psutil.Error):
+        process.suspend()
+        while is_alive(process) and process.status() != psutil.STATUS_STOPPED:
+            time.sleep(0.001)
 
 
 def stop(processes: Sequence[psutil.Process], seconds: float = SECONDS_TO_STOP) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from kfp.dsl.graph_component import GraphComponent
+from kfp.local import SubprocessRunner
 
 from unsee.environment import environment
 from unsee_pipelines import local
 from unsee_pipelines.engine import step_names
-from unsee_pipelines.runners import Processes
 from unsee_pipelines.transcript import Transcript, everything_into
 
 STEP = """
@@ -53,8 +53,8 @@ def execute(
     transcript = Transcript(names, io.StringIO(), io.StringIO(), lambda step: None, len(names), lambda task: True)
     variables = {"NOTES": str(root / f"{run}.txt"), "SECTIONS": json.dumps(dict(sections or {}))}
     with everything_into(transcript), environment(variables):
-        runner = Processes().of_kfp(root, [], [])
-        local._execute(spec, arguments, root / run / "artifacts", place, transcript, runner)
+        of_kfp = SubprocessRunner(use_venv=False)
+        local._execute(spec, arguments, root / run / "artifacts", place, transcript, of_kfp)
 
 
 def noted(root: Path, run: str) -> dict[str, list[tuple[dict, dict]]]:

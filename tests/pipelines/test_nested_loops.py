@@ -40,8 +40,7 @@ def execute(tmp_path: Path, **arguments: list[int] | list[str]) -> Path:
     place.cache.mkdir(parents=True)
     names = step_names(nested.pipeline_spec)
     transcript = Transcript(names, io.StringIO(), io.StringIO(), lambda step: None, len(names), lambda task: True)
-    with everything_into(transcript):
-        runner = Processes().of_kfp(tmp_path, [], [])
+    with everything_into(transcript), Processes().of_kfp(tmp_path, [], []) as runner:
         local._execute(nested.pipeline_spec, arguments, tmp_path / "artifacts", place, transcript, runner)
     return tmp_path / "artifacts"
 

@@ -44,8 +44,7 @@ def execute(directory: Path, sent: int) -> None:
     names = step_names(looping.pipeline_spec)
     transcript = Transcript(names, io.StringIO(), io.StringIO(), lambda step: None, len(names), left_all)
     arguments = {"numbers": [0, 1, 2, 3], "traces": str(directory)}
-    with everything_into(transcript), local._stoppable(runner):
-        of_kfp = runner.of_kfp(directory, [], [])
+    with everything_into(transcript), local._stoppable(runner), runner.of_kfp(directory, [], []) as of_kfp:
         local._execute(looping.pipeline_spec, arguments, directory / "artifacts", place, transcript, of_kfp)
 
 
