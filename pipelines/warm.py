@@ -1,5 +1,7 @@
 """Steps as forks of one process that has imported what they import, which is most of what a small step does."""
 
+import atexit
+import gc
 import importlib
 import os
 import resource
@@ -82,10 +84,12 @@ def warm() -> Iterator[Warm]:
 
 def _serve(requests: socket.socket) -> None:
     """Fork for every request, until nobody can send one. Children tell themselves how they end."""
+    atexit.register(_leave)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     interrupted = signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in IMPORTED:
         importlib.import_module(name)
+    gc.freeze()
     while descriptors := socket.recv_fds(requests, 1, 2)[1]:
         if os.fork() == 0:
             requests.close()
@@ -117,6 +121,13 @@ def _work(caller: Connection, output: Connection) -> NoReturn:
         held = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         caller.send((code if isinstance(code, int) else 1, max(held) * BYTES))
     sys.exit()
+
+
+def _leave() -> NoReturn:
+    """Registered first, so that all else that is to happen at exit has: to take so many modules down takes seconds."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _execute(arguments: Sequence[str]) -> None:
