@@ -5,15 +5,14 @@ data, logs, `stack.json` (ports and processes), and `stack.env` (addresses and c
 which a shell can source.
 """
 
-import fcntl
 import json
 import os
 import secrets
 import shlex
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from typing import Any
 import psutil
 
 from unsee.errors import UserError
+from unsee.locks import locked
 from unsee.processes import is_alive, running, session, started, stop
 from unsee.stack.servers import BUCKET, SERVERS, Server, free_ports, is_free, mlflow, ports_of_s3, seaweedfs
 from unsee.storage.artifact import write_json
@@ -107,11 +107,8 @@ class Stack:
         file = self.directory / "stack.json"
         return json.loads(file.read_text()) if file.exists() else None
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with (self.directory / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+    def _locked(self) -> AbstractContextManager[None]:
+        return locked(self.directory / "lock")
 
     def _write_environment(self, ports: Mapping[str, int]) -> None:
         """Addresses as they are now, credentials as they were made at the first `up`."""
