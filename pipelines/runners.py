@@ -1,6 +1,8 @@
 """Where the steps of a run on this machine run. Processes of this Python are here, containers in containers.py."""
 
 import os
+import resource
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -56,9 +58,6 @@ def named(name: Literal["process", "docker"]) -> Callable[[], Runner]:
 class Processes:
     """Steps are processes that descend from this one, with its Python."""
 
-    def __init__(self) -> None:
-        self._peak = 0
-
     def code_digest(self, digest: str) -> str:
         """The same code."""
         return digest
@@ -68,7 +67,6 @@ class Processes:
         """They reach all that this process reaches, and inherit its environment."""
         with warm() as steps, patch.object(subprocess_task_handler, "run_local_subprocess", steps.run):
             yield local.SubprocessRunner(use_venv=False)
-        self._peak = steps.peak
 
     def skip(self, reason: str) -> None:
         """By the environment that they inherit."""
@@ -79,6 +77,7 @@ class Processes:
         success."""
         stop(descendants(), SECONDS_TO_STOP)
 
-    def peak_memory(self) -> int | None:
-        """Of the steps that told it before they ended."""
-        return self._peak or None
+    def peak_memory(self) -> int:
+        """Of the children that have ended."""
+        bytes_each = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * bytes_each

@@ -4,13 +4,12 @@ import atexit
 import gc
 import importlib
 import os
-import resource
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,16 +29,13 @@ IMPORTED = (
     "unsee.steps.unlearn",
 )
 KILLED = -signal.SIGKILL
-BYTES = 1 if sys.platform == "darwin" else 1024
-"""Of the unit in which an operating system tells how much memory a process held."""
 
 
 class Warm:
-    """Runs steps as forks of the process behind `requests`. peak: bytes that the largest of them held."""
+    """Runs steps as forks of the process behind `requests`."""
 
     def __init__(self, requests: socket.socket):
         self._requests = requests
-        self.peak = 0
 
     def run(self, full_command: Sequence[str], env_vars: Mapping[str, str] | None = None) -> int:
         """Do what KFP's command of a lightweight component does, and print what it prints.
@@ -62,11 +58,9 @@ class Warm:
                 with open(printed.fileno(), errors="replace", closefd=False) as lines:
                     for line in lines:
                         print(line, end="")
-                code, held = ours.recv()
+                return ours.recv()
             except (EOFError, ConnectionError):
                 return KILLED
-        self.peak = max(self.peak, held)
-        return code
 
 
 @contextmanager
@@ -85,19 +79,32 @@ def warm() -> Iterator[Warm]:
 def _serve(requests: socket.socket) -> None:
     """Fork for every request, until nobody can send one. Children tell themselves how they end."""
     atexit.register(_leave)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    terminated = signal.signal(signal.SIGTERM, _end)
     interrupted = signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in IMPORTED:
         importlib.import_module(name)
     gc.freeze()
     while descriptors := socket.recv_fds(requests, 1, 2)[1]:
+        _take_note(os.WNOHANG)
         if os.fork() == 0:
-            requests.close()
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, terminated)
             signal.signal(signal.SIGINT, interrupted)
+            requests.close()
             _work(*map(Connection, descriptors))
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def _end(*_: object) -> None:
+    _take_note(0)
+    os._exit(0)
+
+
+def _take_note(options: int) -> None:
+    """Of forks that have ended: only so is their memory counted as that of children."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, options)[0]:
+            pass
 
 
 def _work(caller: Connection, output: Connection) -> NoReturn:
@@ -118,8 +125,7 @@ def _work(caller: Connection, output: Connection) -> NoReturn:
         code = left.code
         raise
     finally:
-        held = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-        caller.send((code if isinstance(code, int) else 1, max(held) * BYTES))
+        caller.send(code if isinstance(code, int) else 1)
     sys.exit()
 
 
