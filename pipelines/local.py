@@ -24,7 +24,6 @@ from unsee.comparison import PAGES
 from unsee.environment import environment
 from unsee.errors import UserError
 from unsee.explain import USER
-from unsee.locks import locked
 from unsee.progress import TERMINAL
 from unsee.steps.component import STOPPED
 from unsee.storage import artifact
@@ -184,8 +183,7 @@ def _tracked_run(job: Job, place: Workplace, runner: Runner) -> Outcome:
         steps = job.steps or len(names)
         transcript = Transcript(names, log, sys.stdout, lambda step: runner.skip(f"{step} failed"), steps, left_all)
         with everything_into(transcript), _stoppable(runner):
-            with locked(place.shared / "tracking.lock"):  # MLflow makes its database for one at a time
-                mlflow_run = start_parent(f"{job.name} {place.out.name}", job.parameters)
+            mlflow_run = start_parent(f"{job.name} {place.out.name}", job.parameters)
             os.environ["MLFLOW_RUN_ID"] = mlflow_run
             try:
                 with runner.of_kfp(root, place.writes(), job.reads) as of_kfp:

@@ -4,11 +4,12 @@ import os
 import resource
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol
 from unittest.mock import patch
 
+import torch
 from kfp import local
 from kfp.local import subprocess_task_handler
 
@@ -64,8 +65,15 @@ class Processes:
 
     @contextmanager
     def of_kfp(self, root: Path, writes: Sequence[Path], reads: Sequence[Path]) -> Iterator[local.SubprocessRunner]:
-        """They reach all that this process reaches, and inherit its environment."""
-        with warm() as steps, patch.object(subprocess_task_handler, "run_local_subprocess", steps.run):
+        """They reach all that this process reaches, and inherit its environment.
+
+        KFP knows no runner but its own, so that what starts a process for it is replaced while the block runs: on Linux
+        and without a GPU, where forks are safe with all that is imported.
+        """
+        with ExitStack() as block:
+            if sys.platform == "linux" and not torch.accelerator.is_available():
+                steps = block.enter_context(warm())
+                block.enter_context(patch.object(subprocess_task_handler, "run_local_subprocess", steps.run))
             yield local.SubprocessRunner(use_venv=False)
 
     def skip(self, reason: str) -> None:
@@ -78,6 +86,6 @@ class Processes:
         stop(descendants(), SECONDS_TO_STOP)
 
     def peak_memory(self) -> int:
-        """Of the children that have ended."""
+        """Of all that descended from this process and has ended, what steps are forked from included."""
         bytes_each = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * bytes_each

@@ -12,12 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
+from subprocess import DEVNULL
 from tempfile import TemporaryDirectory
 from typing import NoReturn
 
+from kfp.dsl import executor_main
+
 IMPORTED = (
-    "kfp.dsl.executor_main",
-    "mlflow",
+    "unsee.tracking.mlflow",
     "transformers.models.clip.modeling_clip",
     "transformers.models.llama.modeling_llama",
     "transformers.models.llava.modeling_llava",
@@ -29,10 +31,15 @@ IMPORTED = (
     "unsee.steps.unlearn",
 )
 KILLED = -signal.SIGKILL
+RUNTIME = "_KFP_RUNTIME"
+"""Tells KFP that it need not import what makes pipelines."""
 
 
 class Warm:
-    """Runs steps as forks of the process behind `requests`."""
+    """Runs steps as forks of the process behind `requests`.
+
+    They get the environment as it is when they start, but what libraries read of it while they are imported.
+    """
 
     def __init__(self, requests: socket.socket):
         self._requests = requests
@@ -45,7 +52,7 @@ class Warm:
             env_vars: in addition to the environment as it is now.
 
         Returns:
-            The step's exit code; KILLED if it could not tell.
+            0 if the step succeeded; else what it ended with, KILLED if it could not tell.
         """
         _sh, _options, _script, source, *arguments = full_command
         ours, theirs = Pipe()
@@ -58,6 +65,7 @@ class Warm:
                 with open(printed.fileno(), errors="replace", closefd=False) as lines:
                     for line in lines:
                         print(line, end="")
+                    print("\n")  # as KFP does: a last line may have no end
                 return ours.recv()
             except (EOFError, ConnectionError):
                 return KILLED
@@ -67,8 +75,14 @@ class Warm:
 def warm() -> Iterator[Warm]:
     """The process from which steps are forked, until the block is left. It ends with this one."""
     ours, theirs = socket.socketpair()
-    end = theirs.fileno()
-    with subprocess.Popen([sys.executable, "-m", __name__, str(end)], pass_fds=[end]) as server, ours:
+    command = [sys.executable, "-m", __name__, str(theirs.fileno())]
+    environment = {**os.environ, RUNTIME: "true"}
+    with (
+        subprocess.Popen(
+            command, env=environment, pass_fds=[theirs.fileno()], stdout=DEVNULL, stderr=DEVNULL
+        ) as server,
+        ours,
+    ):
         theirs.close()
         try:
             yield Warm(ours)
@@ -77,15 +91,16 @@ def warm() -> Iterator[Warm]:
 
 
 def _serve(requests: socket.socket) -> None:
-    """Fork for every request, until nobody can send one. Children tell themselves how they end."""
+    """Fork for every request, until nobody can send one. Forks tell who asked how they end."""
     atexit.register(_leave)
     terminated = signal.signal(signal.SIGTERM, _end)
     interrupted = signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in IMPORTED:
-        importlib.import_module(name)
+        with suppress(Exception):  # the step that needs it will say so
+            importlib.import_module(name)
     gc.freeze()
     while descriptors := socket.recv_fds(requests, 1, 2)[1]:
-        _take_note(os.WNOHANG)
+        _reap(os.WNOHANG)
         if os.fork() == 0:
             signal.signal(signal.SIGTERM, terminated)
             signal.signal(signal.SIGINT, interrupted)
@@ -96,12 +111,12 @@ def _serve(requests: socket.socket) -> None:
 
 
 def _end(*_: object) -> None:
-    _take_note(0)
+    _reap(0)
     os._exit(0)
 
 
-def _take_note(options: int) -> None:
-    """Of forks that have ended: only so is their memory counted as that of children."""
+def _reap(options: int) -> None:
+    """Take note of forks that have ended: only so is their memory counted as that of children."""
     with suppress(ChildProcessError):
         while os.waitpid(-1, options)[0]:
             pass
@@ -110,7 +125,7 @@ def _take_note(options: int) -> None:
 def _work(caller: Connection, output: Connection) -> NoReturn:
     source, arguments, environment = caller.recv()
     os.environ.clear()
-    os.environ.update(environment, _KFP_RUNTIME="true")
+    os.environ.update(environment, **{RUNTIME: "true"})
     for stream in (sys.stdout, sys.stderr):
         os.dup2(output.fileno(), stream.fileno())
     output.close()
@@ -119,10 +134,11 @@ def _work(caller: Connection, output: Connection) -> NoReturn:
         with TemporaryDirectory() as directory:
             module = Path(directory, "ephemeral_component.py")
             module.write_text(source)
-            _execute(["--component_module_path", str(module), *arguments])
+            sys.argv = [executor_main.__file__, "--component_module_path", str(module), *arguments]
+            executor_main.executor_main()
         code = 0
     except SystemExit as left:
-        code = left.code
+        code = left.code or 0
         raise
     finally:
         caller.send(code if isinstance(code, int) else 1)
@@ -130,21 +146,10 @@ def _work(caller: Connection, output: Connection) -> NoReturn:
 
 
 def _leave() -> NoReturn:
-    """Registered first, so that all else that is to happen at exit has: to take so many modules down takes seconds."""
+    """After what libraries do at exit: to take so many modules down as well takes seconds."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
-
-
-def _execute(arguments: Sequence[str]) -> None:
-    """By KFP's executor: in a Python of its own where there is a GPU, since no fork may use one that was looked at."""
-    import torch
-    from kfp.dsl import executor_main
-
-    if torch.accelerator.is_available():
-        sys.exit(subprocess.run([sys.executable, "-m", executor_main.__name__, *arguments]).returncode)
-    sys.argv = [executor_main.__name__, *arguments]
-    executor_main.executor_main()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from contextlib import suppress
 import psutil
 
 SECONDS_TO_STOP = 20.0
+SECONDS_TO_SUSPEND = 2.0
+SUSPENDED = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
 
 
 def running(known: Mapping[str, float] | None) -> psutil.Process | None:
@@ -60,10 +62,11 @@ def descendants() -> list[psutil.Process]:
 
 
 def _suspend(process: psutil.Process) -> None:
-    """Returns when it has stopped, which a process that computes does a little later than it is told."""
+    """Returns when it has stopped, which a process that computes does a little later than it is told, or cannot be."""
+    deadline = time.monotonic() + SECONDS_TO_SUSPEND
     with suppress(psutil.Error):
         process.suspend()
-        while is_alive(process) and process.status() != psutil.STATUS_STOPPED:
+        while is_alive(process) and process.status() not in SUSPENDED and time.monotonic() < deadline:
             time.sleep(0.001)
 
 

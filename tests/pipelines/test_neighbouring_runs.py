@@ -21,7 +21,7 @@ local.run(unlearn_job(Request(), "vkd", 0), Path(sys.argv[1]))
 def test_two_that_start_at_once_are_both_tracked(tmp_path: Path) -> None:
     commands = [[sys.executable, "-c", SCRIPT, str(tmp_path / name)] for name in ("a", "b")]
     runs = [subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) for command in commands]
-    assert [run.communicate()[1] for run in runs if run.wait()] == []
+    assert [(run.communicate()[1], run.returncode)[1] for run in runs] == [0, 0]
     client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
     (experiment,) = [found for found in client.search_experiments() if found.name == "unsee"]
     tracked = client.search_runs([experiment.experiment_id])

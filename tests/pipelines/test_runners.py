@@ -1,8 +1,10 @@
-"""Where containers cannot run, one sentence says what is missing; a step that left no outputs failed."""
+"""Where steps run: one sentence says what containers lack; forks need no GPU; a step that left no outputs failed."""
 
 import json
 
 import pytest
+import torch
+from kfp.local import subprocess_task_handler
 
 from unsee.errors import UserError
 from unsee.storage import artifact
@@ -29,6 +31,17 @@ def test_containers_need_a_tracking_server(monkeypatch, uri):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with pytest.raises(UserError, match=r"MLFLOW_TRACKING_URI .* is no server.*--stack"):
         runners.named("docker")()
+
+
+def test_with_a_gpu_steps_are_processes_of_their_own(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    own = subprocess_task_handler.run_local_subprocess
+    with runners.Processes().of_kfp(tmp_path, [], []):
+        assert subprocess_task_handler.run_local_subprocess is own
+    monkeypatch.undo()
+    with runners.Processes().of_kfp(tmp_path, [], []):
+        assert subprocess_task_handler.run_local_subprocess is not own
+    assert subprocess_task_handler.run_local_subprocess is own
 
 
 LOOPS = "for-loop-2-iteration-0/for-loop-4-iteration-1"

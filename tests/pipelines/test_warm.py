@@ -21,10 +21,11 @@ def ending(how: str) -> str:
     import os
     import sys
 
-    print("in", os.environ["PLACE"], sys.argv[1:2], flush=True)
+    print("in", os.environ["PLACE"], sys.argv[:2], flush=True)
     print("aside", file=sys.stderr)
     endings = {
         "leave": lambda: sys.exit(3),
+        "leave quietly": lambda: sys.exit(),
         "say why": lambda: sys.exit("because"),
         "fail": lambda: {}["missing"],
         "be killed": lambda: os.kill(os.getpid(), 9),
@@ -63,14 +64,14 @@ def ended(
     def end(run: Callable[..., int], how: str) -> tuple[int, list[str], str]:
         directory = Path(tempfile.mkdtemp(dir=tmp_path))
         code = run(command(how, directory), {"PLACE": "there"} if how == "there" else None)
-        said = [line for line in capfd.readouterr().out.splitlines() if line and not line.startswith("[KFP")]
+        said = [line for line in capfd.readouterr().out.splitlines() if not line.startswith("[KFP")]
         outputs = directory / "outputs.json"
-        return code, [*said[:2], *said[-1:]], outputs.read_text() if outputs.exists() else ""
+        return code, [*said[:2], *said[-3:]], outputs.read_text() if outputs.exists() else ""
 
     return end
 
 
-@pytest.mark.parametrize("how", ["well", "there", "leave", "say why", "fail", "start another"])
+@pytest.mark.parametrize("how", ["well", "there", "leave", "leave quietly", "say why", "fail", "start another"])
 def test_it_ends_as_kfps_own_does(steps: Warm, ended, how: str) -> None:
     assert ended(steps.run, how) == ended(run_local_subprocess, how)
 

@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -25,10 +25,12 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
 from mlflow.exceptions import MlflowException
 
 from unsee.errors import UserError
+from unsee.locks import locked
 from unsee.tracking import NoTracker, Tracker
 from unsee.tracking.text import SECRET_IN_URL, allowed_name, flatten, redacted
 
 EXPERIMENT = "unsee"
+SQLITE = "sqlite:///"
 PARENT_TAG = "mlflow.parentRunId"
 PIPELINE_TAG = "kfp.pipeline_run_id"
 PARAMETERS_PER_BATCH = 100
@@ -91,8 +93,10 @@ def start_parent(
     Raises:
         UserError: the tracking server does not answer or refuses.
     """
-    _require_answer(os.environ.get("MLFLOW_TRACKING_URI", ""))
-    client = MlflowClient()
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    _require_answer(uri)
+    with _first_alone(uri):
+        client = MlflowClient()
     try:
         run = client.create_run(_experiment_id(client, experiment), tags=dict(tags or {}), run_name=name)
         RunTracker(client, run.info.run_id).log_params(params)
@@ -222,6 +226,12 @@ def _require_answer(uri: str) -> None:
         ) from None
 
 
+def _first_alone(uri: str) -> AbstractContextManager[None]:
+    """MLflow makes a database file for one at a time, when a client is made."""
+    file = uri.removeprefix(SQLITE)
+    return nullcontext() if file == uri else locked(Path(f"{file}.lock"))
+
+
 def _experiment_id(client: MlflowClient, name: str) -> str:
     """Id of the experiment, created when absent; a database store keeps artifacts beside the database."""
     if found := client.get_experiment_by_name(name):
@@ -235,9 +245,9 @@ def _experiment_id(client: MlflowClient, name: str) -> str:
 
 
 def _artifact_location(tracking_uri: str) -> str | None:
-    if not tracking_uri.startswith("sqlite:///"):
+    if not tracking_uri.startswith(SQLITE):
         return None
-    return (Path(tracking_uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts").as_uri()
+    return (Path(tracking_uri.removeprefix(SQLITE)).resolve().parent / "mlartifacts").as_uri()
 
 
 def _tagged_parent(client: MlflowClient, pipeline_run: str) -> str | None:
