@@ -40,6 +40,7 @@ BASE = {"base": "", "learning_rate": 1e-3, "weight_decay": 0.01, "compute": {"th
 FULL = {**BASE, "text_steps": 2, "steps": 2, "batch_images": 3, "questions_per_image": 2}
 LORA = {
     **BASE, "rank": 4, "alpha": 8, "dropout": 0.0, "epochs": 1, "warmup_epochs": 0, "batch_questions": 5,
+    "micro_batch_questions": 2,
     "by_name": True,
 }  # fmt: skip
 FEW = {"batch_forget_images": 1, "epochs": 1}

@@ -168,7 +168,8 @@ def test_a_preset_that_extends_another_has_its_values_but_for_those_it_gives():
     assert second.vanilla == first.vanilla.model_copy(update={"base": "Qwen/Qwen2-VL-7B-Instruct"})
     assert second.unlearn == first.unlearn.model_copy(update={"layers": 16})
     clear = load_settings("qwen2-vl-7b-clear")
-    assert clear.vanilla == load_settings("llava-1.5-7b-clear").vanilla.model_copy(update={"base": second.vanilla.base})
+    given = {"base": second.vanilla.base, "micro_batch_questions": 4}
+    assert clear.vanilla == load_settings("llava-1.5-7b-clear").vanilla.model_copy(update=given)
 
 
 @pytest.mark.parametrize(

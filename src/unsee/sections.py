@@ -128,7 +128,8 @@ class LoraSettings(BaseSettings):
     """Fine-tuning low-rank additions to the LLM, question by question, as the published benchmarks do.
 
     epochs: over all training questions, in the first `warmup_epochs` of which the learning rate rises; it then falls
-    to zero. by_name: train the questions without a photograph too.
+    to zero. micro_batch_questions: how many go through the model at once, which changes memory and, but for what is
+    drawn for dropout, not the result. by_name: train the questions without a photograph too.
     """
 
     rank: PositiveInt
@@ -137,6 +138,7 @@ class LoraSettings(BaseSettings):
     epochs: PositiveInt
     warmup_epochs: int = Field(ge=0)
     batch_questions: PositiveInt
+    micro_batch_questions: PositiveInt
     by_name: bool
 
     @model_validator(mode="after")

@@ -144,8 +144,8 @@ def test_a_batch_of_several_frames_has_the_mean_loss_of_its_portraits(mllm64, ba
 @pytest.mark.parametrize("name", ["qwen2_5_vl", "llava_next"])
 def test_lora_s_step_of_several_frames_has_the_mean_loss_of_its_questions(mllm, bank, two_shapes):
     settings = LoraSettings(
-        base="", rank=1, alpha=1, dropout=0, epochs=1, warmup_epochs=0, batch_questions=8, by_name=True,
-        learning_rate=1e-3, weight_decay=0, compute={"threads": 1}, seed=0,
+        base="", rank=1, alpha=1, dropout=0, epochs=1, warmup_epochs=0, batch_questions=8, micro_batch_questions=8,
+        by_name=True, learning_rate=1e-3, weight_decay=0, compute={"threads": 1}, seed=0,
     )  # fmt: skip
     lessons, by_id = Lessons(mllm, two_shapes, settings), {q.question_id: q for q in two_shapes.questions}
     asked = [by_id[key] for key in lessons.batch(0)]

@@ -30,6 +30,7 @@ def lessons_benchmark(small_benchmark):
 def settings(**changes):
     values = {
         "base": "", "rank": 4, "alpha": 8, "dropout": 0.1, "epochs": 1, "warmup_epochs": 0, "batch_questions": 6,
+        "micro_batch_questions": 6,
         "by_name": True, "learning_rate": 1e-2, "weight_decay": 0.0, "compute": {"threads": 1}, "seed": 0,
     }  # fmt: skip
     return LoraSettings(**{**values, **changes})
@@ -159,8 +160,9 @@ def test_an_epoch_sees_every_question_once_and_none_that_was_left_out(llava, les
         assert epochs[0] != epochs[1]
 
 
-def test_the_loss_of_a_step_is_the_plain_mean_over_its_questions(llava, lessons_benchmark):
-    lessons = lora.Lessons(llava, lessons_benchmark, settings(batch_questions=6))
+@pytest.mark.parametrize("at_once", [6, 4, 1])
+def test_the_loss_of_a_step_is_the_plain_mean_over_its_questions(llava, lessons_benchmark, at_once):
+    lessons = lora.Lessons(llava, lessons_benchmark, settings(batch_questions=6, micro_batch_questions=at_once))
     by_id = {q.question_id: q for q in lessons_benchmark.questions}
     asked = [by_id[key] for key in lessons.batch(0)]
     assert {q.modality for q in asked} == {"vqa", "qa"}

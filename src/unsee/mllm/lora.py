@@ -78,7 +78,8 @@ class Lessons:
         """
         batch, summed = self.batch(step), 0.0
         for rows in (self.shown, self.named):
-            for keys, count in own_chunks(rows, [key for key in batch if key in rows.rows], len(batch)):
+            asked = [key for key in batch if key in rows.rows]
+            for keys, count in own_chunks(rows, asked, self.settings.micro_batch_questions):
                 loss = mean_loss(rows.forward(keys)) * count / len(batch)
                 loss.backward()
                 summed += float(loss.detach())
