@@ -227,9 +227,12 @@ def _require_answer(uri: str) -> None:
 
 
 def _first_alone(uri: str) -> AbstractContextManager[None]:
-    """MLflow makes a database file for one at a time, when a client is made."""
-    file = uri.removeprefix(SQLITE)
-    return nullcontext() if file == uri else locked(Path(f"{file}.lock"))
+    """MLflow makes a database file for one at a time, and its directory, when a client is made."""
+    if not uri.startswith(SQLITE):
+        return nullcontext()
+    file = Path(uri.removeprefix(SQLITE))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return locked(file.with_name(f"{file.name}.lock"))
 
 
 def _experiment_id(client: MlflowClient, name: str) -> str:
