@@ -108,16 +108,15 @@ class Transcript(io.TextIOBase):
 
 @contextmanager
 def everything_into(transcript: Transcript) -> Iterator[None]:
-    """Send what this process prints, logs and warns to the transcript."""
+    """Send what this process prints, logs and warns to the transcript, and nowhere else."""
     root = logging.getLogger()
-    level = root.level
-    handler = logging.StreamHandler(transcript)
-    root.addHandler(handler)
+    level, handlers = root.level, root.handlers
+    root.handlers = [logging.StreamHandler(transcript)]
     root.setLevel(logging.INFO)
     try:
         with warnings.catch_warnings(), redirect_stdout(transcript), redirect_stderr(transcript):
             warnings.filterwarnings("ignore", module=r"kfp\.local")
             yield
     finally:
-        root.removeHandler(handler)
+        root.handlers = handlers
         root.setLevel(level)

@@ -1,12 +1,13 @@
 """What KFP's local engine prints becomes a few lines that a person can read."""
 
 import io
+import logging
 
 import pytest
 
 from unsee.explain import Explanation
 from unsee.steps.component import FAILURE_MARK, Failure
-from unsee_pipelines.transcript import Transcript
+from unsee_pipelines.transcript import Transcript, everything_into
 
 
 @pytest.fixture
@@ -55,3 +56,16 @@ def test_a_told_failure_is_kept_and_nothing_is_shown_after_the_failed_step(trans
 def test_the_last_words_of_a_step_that_dies_are_kept(transcript):
     transcript.write("Executing task 'prune'\n    Killed\n\nTask 'prune' finished with status FAILURE\nlater\n")
     assert transcript.last_words == "Killed"
+
+
+def test_what_is_logged_meanwhile_goes_nowhere_else(transcript):
+    root, elsewhere = logging.getLogger(), logging.StreamHandler(io.StringIO())
+    root.addHandler(elsewhere)
+    try:
+        with everything_into(transcript):
+            logging.info("Cleaned up workspace")
+        assert elsewhere in root.handlers
+    finally:
+        root.removeHandler(elsewhere)
+    assert elsewhere.stream.getvalue() == ""
+    assert "Cleaned up workspace" in transcript.log.getvalue()

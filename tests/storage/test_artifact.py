@@ -76,6 +76,11 @@ def test_the_manifest_is_written_last(tmp_path):
     assert artifact.read(out, "model").files.keys() == {"data.bin"}
 
 
+def test_a_directory_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(UserError, match=r"typed is no directory; give one that holds a benchmark"):
+        artifact.read(tmp_path / "typed", "benchmark")
+
+
 @pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt(), SystemExit(1)])
 def test_an_exception_leaves_nothing(tmp_path, error):
     out = tmp_path / "out"

@@ -177,9 +177,11 @@ def read(path: Path, kind: str, *, verify: bool = True) -> Manifest:
     """The manifest of a complete artifact of this kind; with `verify` every file is checked against its sha256.
 
     Raises:
-        UserError: no manifest, another kind, a missing file, or a file whose content changed.
+        UserError: no directory, no manifest, another kind, a missing file, or a file whose content changed.
     """
     source = path / MANIFEST
+    if not path.is_dir():
+        raise UserError(f"{path} is no directory; give one that holds a {kind}")
     if not source.exists():
         raise UserError(f"{path} is no complete {kind}: {MANIFEST} is missing; run the step that writes it again")
     manifest = parse(source.read_bytes(), str(path), kind)
