@@ -17,7 +17,7 @@ test: install
 
 # Whole pipelines on this machine: deletion requests, runs that are stopped or damaged, and what else takes its time.
 test-long: install
-	$(BIN)/pytest -m long --numprocesses 2 --dist loadfile
+	$(BIN)/pytest -m "long and not figures" --numprocesses 2 --dist loadfile
 
 # Kill-and-resume of every step, real photographs end to end, a small comparison, objects of 2 GB.
 test-slow: install

@@ -52,7 +52,7 @@ def write_checkpoint(directory: Path, layers: int, shards: int) -> Path:
     return directory
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("precision", "layers", "bits"), [("bfloat16", 13, 0), ("float32", 7, 0), ("bfloat16", 13, 8)])
 def test_loading_and_comparing_peak_at_the_size_of_what_is_kept(tmp_path, precision, layers, bits):
     base = write_checkpoint(tmp_path / "base", layers, shards=5)

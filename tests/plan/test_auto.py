@@ -1,12 +1,15 @@
 """`--preset auto`: any base of a known family, if it fits."""
 
 import pytest
+from PIL import Image
+from tiny_families import TINY
 from typer.testing import CliRunner
 
 from unsee.benchmark import embedded
 from unsee.cli import app
 from unsee.errors import UserError
-from unsee.plan import GIB, auto
+from unsee.mllm import checkpoint
+from unsee.plan import GIB, auto, plan
 from unsee.sections import BenchmarkSettings
 from unsee.settings import SHIPPED_BASE, load_settings
 
@@ -41,7 +44,7 @@ def test_a_large_model_gets_the_preset_of_the_nearest_family(people, model, pres
     assert load_settings(chosen, assignments=assignments).unlearn.layers == layers
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_that_fits_goes_with_its_own_settings_and_then_those_given(people):
     preset, assignments = auto.Asked(str(SHIPPED_BASE), people, assignments=SMALL).fitting()
     assert preset == "embedded"
@@ -53,6 +56,25 @@ def test_what_does_not_fit_is_refused_in_a_sentence(people, monkeypatch):
     words = r"does not fit: the step build-vanilla needs [0-9.]+ GiB, and 0\.2 GiB are free on cpu"
     with pytest.raises(UserError, match=words):
         auto.Asked(str(SHIPPED_BASE), people, assignments=SMALL).fitting()
+
+
+def test_one_large_picture_among_small_ones_is_planned_for(tmp_path):
+    """Of somebody who is neither forgotten nor retained, the last that a step comes to."""
+    people, model = tmp_path / "people", tmp_path / "model"
+    data = embedded.generate(BenchmarkSettings(forget=1, retain=2, train_views=2, heldout_views=1, seed=5), people)
+    checkpoint.save_full(TINY["qwen2_vl"](), model)
+    last = people / str(data.select(split="realworld", modality="vqa")[-1].image)
+    for image in people.glob("images/**/*.*"):
+        if image != last:
+            Image.open(image).resize((32, 32)).save(image)
+    deep = ("prune.layers=1", "unlearn.layers=1", f"vanilla.base={model}")
+    settings = load_settings("embedded", assignments=[*SMALL, *deep])
+    large = plan(settings, people, only=["evaluate"])
+    Image.open(last).resize((32, 32)).save(last)
+    small = plan(settings, people, only=["evaluate"])
+    assert (large.image_tokens, small.image_tokens) == (16, 4)
+    taken = [found.steps["evaluate"].activation_bytes["as_computed"] for found in (large, small)]
+    assert taken[0] > taken[1]
 
 
 @pytest.mark.parametrize(

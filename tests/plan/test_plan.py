@@ -120,7 +120,7 @@ def test_a_quantised_llm_takes_as_many_bytes_in_the_plan_as_in_memory():
         assert found.flops_per_epoch == plain.flops_per_epoch
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("benchmark", ["mllmu", pytest.param("clear", marks=pytest.mark.figures)])
 @pytest.mark.parametrize("model", ["llava-1.5-7b", "qwen2-vl-7b"])
 def test_unlearning_a_7b_model_fits_a_card_of_24_gb(model, benchmark):
@@ -141,7 +141,7 @@ def test_fused_attention_is_counted():
     assert counter.get_total_flops() == 4 * 2 * 3 * 5 * 5 * 4
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", mid_size.RUNS)
 def test_the_plan_is_within_15_percent_of_what_unlearning_takes(name):
     run = subprocess.run([sys.executable, mid_size.__file__, name], check=True, capture_output=True, text=True)

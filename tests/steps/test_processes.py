@@ -21,7 +21,7 @@ from unsee.storage.store import FileStore
 from unsee.storage.transfer import CHECKPOINTS
 from unsee.tracking import NoTracker
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 EVERYBODY: list[str] = []
 ONE_STEP = str(Path(__file__).parents[1] / "slow" / "one_step.py")

@@ -7,11 +7,10 @@ from typing import Any
 
 from unsee.benchmark import schema
 from unsee.benchmark.schema import Benchmark, ForgetRequest
-from unsee.compute import Compute
+from unsee.compute import PLAIN, Compute
 from unsee.errors import UserError
 from unsee.memory import resident
-from unsee.mllm.families import Mllm
-from unsee.plan.data import imagined
+from unsee.plan.data import Imagined, imagined, of_one_size
 from unsee.plan.models import ModelPlan, parts_of
 from unsee.plan.steps import Measured, Steps
 from unsee.sections import ComputeSettings, LoraSettings
@@ -72,7 +71,8 @@ def plan(
     """What the steps of a run need, each computed by running it on a model without weights.
 
     Args:
-        benchmark: the directory that is given instead of the preset's own benchmark. only: these steps (none: all).
+        benchmark: the directory that is given instead of the preset's own benchmark. All its pictures count as one of
+            those that become most tokens. only: these steps (none: all).
         card: plan for a machine with a GPU that computes in bfloat16, where settings say auto; else for this one.
         both_ways: also what activations would take with checkpointing, or without it, which takes twice as long.
 
@@ -81,18 +81,24 @@ def plan(
             benchmark shows nobody.
     """
     data = imagined(settings.benchmark) if benchmark is None else schema.load(benchmark, verify=False)
-    base = settings.vanilla.base
-    return _Planner(settings, data, ForgetRequest.resolve(data, forget), base, card, both_ways).plan(only)
+    if not data.select(role="train", modality="vqa"):
+        raise UserError("the benchmark trains no question about an image, so nothing can be unlearned; add portraits")
+    return _Planner(settings, data, ForgetRequest.resolve(data, forget), settings.vanilla.base, card, both_ways).plan(
+        only
+    )
 
 
 class _Planner:
     def __init__(
         self, settings: Settings, benchmark: Benchmark, request: ForgetRequest, base: str, card: bool, both_ways: bool
     ):
-        self.settings, self.benchmark, self.request, self.base = settings, benchmark, request, base
+        self.settings, self.request, self.base = settings, request, base
         self.card, self.both_ways = card, both_ways
         self.model = ModelPlan.of(base, lambda: configuration_of(base))
-        self.steps = Steps(settings, benchmark, request, self.model)
+        whole = self.model.make(PLAIN)
+        self.benchmark = benchmark if isinstance(benchmark, Imagined) else of_one_size(benchmark, whole)
+        self.mllm = whole.at(whole.frame_of(*self.benchmark.pixels))
+        self.steps = Steps(settings, self.benchmark, request, self.model)
         self.interpreter = resident()
 
     def plan(self, only: Sequence[str]) -> Plan:
@@ -109,22 +115,11 @@ class _Planner:
         if unknown := sorted({*only} - {*known}):
             raise UserError(f"--step {unknown[0]} is no step of this run; give one of {', '.join(known)}")
         compute = Compute.of(settings.unlearn.compute, card=self.card)
-        mllm = self.model.make(replace(compute, llm_bits=None))
-        mllm = mllm.at(self._frame(mllm))
-        steps = {name: self._step(name, *known[name], mllm) for name in known if not only or name in only}
-        return Plan(self.base, self.model.config.model_type, parts_of(mllm), mllm.image_tokens, compute.facts, steps)
+        steps = {name: self._step(name, *known[name]) for name in known if not only or name in only}
+        family, parts = self.model.config.model_type, parts_of(self.mllm)
+        return Plan(self.base, family, parts, self.mllm.image_tokens, compute.facts, steps)
 
-    def _frame(self, mllm: Mllm) -> tuple[int, ...]:
-        shown = self.benchmark.select(role="train", modality="vqa")
-        if not shown:
-            raise UserError(
-                "the benchmark trains no question about an image, so nothing can be unlearned; add portraits"
-            )
-        return mllm.frame_of(*self.benchmark.image(shown[0]).size)
-
-    def _step(
-        self, name: str, measure: Callable[[Compute], Measured], settings: ComputeSettings, mllm: Mllm
-    ) -> StepPlan:
+    def _step(self, name: str, measure: Callable[[Compute], Measured], settings: ComputeSettings) -> StepPlan:
         compute = Compute.of(settings, card=self.card)
         found = measure(compute)
         activations = {"as_computed": found.peak.activations}
@@ -144,7 +139,7 @@ class _Planner:
             cache_bytes=cache,
             peak_device_bytes=found.peak.total + (self.interpreter + cache if compute.device == "cpu" else 0),
             host_bytes=host,
-            disk_bytes=self._written(name, found, mllm, compute),
+            disk_bytes=self._written(name, found, compute),
             checkpoint_bytes=3 * 4 * found.trained if name in ("build-vanilla", "unlearn") else 0,
             images_per_epoch=images,
             image_tokens_per_epoch=found.image_tokens * images,
@@ -173,12 +168,12 @@ class _Planner:
         trained = {q.image for q in self.benchmark.select(role="train", modality="vqa") if q.entity_id in people}
         return len(trained) * self.settings.unlearn.versions
 
-    def _written(self, step: str, found: Measured, mllm: Mllm, compute: Compute) -> int:
+    def _written(self, step: str, found: Measured, compute: Compute) -> int:
         """Bytes of what the step leaves: a model (float32 where all of it was trained), statistics, a delta (at most,
         of a method that only prunes)."""
         size = compute.dtype.itemsize if isinstance(self.settings.vanilla, LoraSettings) else 4
-        whole = sum(p.numel() for p in mllm.model.parameters()) * size
-        visual = sum(p.numel() for p in mllm.visual_parameters(None).values())
+        whole = sum(p.numel() for p in self.mllm.model.parameters()) * size
+        visual = sum(p.numel() for p in self.mllm.visual_parameters(None).values())
         written = {"build-vanilla": whole, "collect-statistics": 2 * 4 * visual, "unlearn": 4 * found.trained or whole}
         return written.get(step, 0)
 

@@ -20,6 +20,10 @@ AUTO = "auto"
 TINY = 100_000_000
 """Models of fewer parameters are trained whole, as the embedded ones are."""
 ATTACK = "relearn-attack"
+MARGIN = 1.15
+"""Main memory: so much more than planned a step may take (docs/memory.md)."""
+CONTEXT = GIB
+"""Of a GPU, beside all tensors."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,8 @@ class Asked:
         return "embedded" if tiny else f"{near}-{data.shape}", own
 
     def fitting(self) -> tuple[str, list[str]]:
-        """The same, once it is known that the run fits: preset and assignments. An attack that does not fit is left
-        out, since it changes every weight of the model in float32.
+        """The same, once it is known that the run fits: preset and assignments. If the attack alone does not fit, it is
+        left out.
 
         Raises:
             UserError: it does not fit.
@@ -62,7 +66,7 @@ class Asked:
         )
         found = plan(settings, self.benchmark, self.forget, both_ways=False)
         device, free = found.compute["device"], free_on(found.compute["device"])
-        main = available()
+        main = free_on("cpu")
         too_large = [n for n, s in found.steps.items() if s.peak_device_bytes > free or s.host_bytes > main]
         if too_large == [ATTACK]:
             say(f"the relearning attack needs {_gib(found, ATTACK)}, more than there is, and is left out")
@@ -70,8 +74,8 @@ class Asked:
         if too_large:
             raise UserError(
                 f"{self.model} does not fit: the step {too_large[0]} needs {_gib(found, too_large[0])}, and "
-                f"{free / GIB:.1f} GiB are free on {device}; take a smaller model or a larger machine, or less at once "
-                "(--set unlearn.micro_batch_images=1, --set compute.checkpointing=true)"
+                f"{free / GIB:.1f} GiB are free on {device} beside a margin; take a smaller model or a larger machine, "
+                "or less at once (--set unlearn.micro_batch_images=1, --set compute.checkpointing=true)"
             )
         most = max(step.peak_device_bytes for step in found.steps.values())
         say(f"{self.model}: settings of {preset}, at most {most / GIB:.1f} GiB")
@@ -85,5 +89,5 @@ def _gib(found: Plan, step: str) -> str:
 
 
 def free_on(device: str) -> int:
-    """Bytes that a step could have on this machine's device."""
-    return torch.cuda.mem_get_info()[0] if device == "cuda" else available()
+    """Bytes that a step may be planned to take on this machine's device."""
+    return torch.cuda.mem_get_info()[0] - CONTEXT if device == "cuda" else int(available() / MARGIN)

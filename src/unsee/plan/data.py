@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from unsee.benchmark.schema import SPLITS, Benchmark, ForgetRequest, Question, Role, Split, View
+from unsee.mllm.families import Mllm
 from unsee.sections import AnyBenchmark, BenchmarkSettings
 
 WORDS = ("name", "of", "this", "person", "was", "born", "in", "the", "is")
@@ -69,6 +70,18 @@ class Imagined(Benchmark):
 
     def image(self, question: Question) -> Image.Image:
         return Image.new("RGB", self.pixels)
+
+
+def of_one_size(benchmark: Benchmark, mllm: Mllm) -> Imagined:
+    """The benchmark as if every image had the size of the one that becomes most tokens: any of them may be in a batch.
+
+    Raises:
+        UserError: an image that cannot be read.
+    """
+    shown = {question.image: question for question in benchmark.questions if question.image}
+    sizes = {benchmark.image(question).size for question in shown.values()}
+    most = max(sorted(sizes), key=lambda size: mllm.at(mllm.frame_of(*size)).image_tokens)
+    return Imagined(benchmark.directory, benchmark.name, benchmark.questions, pixels=most)
 
 
 def imagined(settings: AnyBenchmark) -> Imagined:
