@@ -105,6 +105,22 @@ def test_retried_step_reuses_its_run_and_keeps_its_parameters(store: MlflowClien
     assert store.get_run(second.run_id).info.status == "FINISHED"
 
 
+def test_a_parameter_that_another_step_logs_at_the_same_moment_keeps_that_value(
+    store: MlflowClient, parent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_batch = MlflowClient.log_batch
+
+    def slower(client: MlflowClient, run_id: str, **logged: object) -> None:
+        monkeypatch.setattr(MlflowClient, "log_batch", log_batch)
+        tracking.log_to_parent({}, {"seed": 1})
+        client.log_batch(run_id, **logged)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", slower)
+    tracking.log_to_parent({}, {"seed": 0, "forget": 20})
+    params = store.get_run(parent).data.params
+    assert (params["seed"], params["forget"]) == ("1", "20")
+
+
 def test_parent_carries_the_final_metrics_and_files(store: MlflowClient, parent: str, tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text("{}")
     tracking.log_to_parent({"forget/vqa/accuracy": 0.25}, {"seed": 0}, [tmp_path / "summary.json"])

@@ -52,14 +52,22 @@ class RunTracker:
         self._sent = time.monotonic()
 
     def log_params(self, params: Mapping[str, object]) -> None:
-        """Log parameters; nested ones get dotted names. One that is already logged keeps its first value."""
-        logged = self._client.get_run(self.run_id).data.params
-        flat = flatten(params)
+        """Log parameters; nested ones get dotted names. One that is already logged keeps its first value, also where
+        another step logs it at the same moment."""
+        logged, flat = self._params(), flatten(params)
         for name in sorted(name for name in flat.keys() & logged.keys() if flat[name] != logged[name]):
             logger.warning("parameter %s of run %s stays %s (now %s)", name, self.run_id, logged[name], flat[name])
         new = [Param(name, value) for name, value in flat.items() if name not in logged]
-        for batch in _batches(new, PARAMETERS_PER_BATCH):
-            self._client.log_batch(self.run_id, params=batch)
+        try:
+            for batch in _batches(new, PARAMETERS_PER_BATCH):
+                self._client.log_batch(self.run_id, params=batch)
+        except MlflowException:
+            if self._params().keys() == logged.keys():
+                raise
+            self.log_params(params)
+
+    def _params(self) -> dict[str, str]:
+        return self._client.get_run(self.run_id).data.params
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log values at a training step (0 when None)."""
