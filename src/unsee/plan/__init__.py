@@ -71,8 +71,8 @@ def plan(
     """What the steps of a run need, each computed by running it on a model without weights.
 
     Args:
-        benchmark: the directory that is given instead of the preset's own benchmark. All its pictures count as one of
-            those that become most tokens. only: these steps (none: all).
+        benchmark: the directory that is given instead of the preset's own benchmark. All its pictures count as the
+            one that becomes most tokens. only: these steps (none: all).
         card: plan for a machine with a GPU that computes in bfloat16, where settings say auto; else for this one.
         both_ways: also what activations would take with checkpointing, or without it, which takes twice as long.
 
