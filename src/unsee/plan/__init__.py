@@ -77,15 +77,14 @@ def plan(
         both_ways: also what activations would take with checkpointing, or without it, which takes twice as long.
 
     Raises:
-        UserError: the model's configuration cannot be had or is of no known family, there is no such step, or the
-            benchmark shows nobody.
+        UserError: the model's configuration cannot be had or is of no known family, there is no such step, the
+            benchmark shows nobody, or one of its pictures cannot be read.
     """
     data = imagined(settings.benchmark) if benchmark is None else schema.load(benchmark, verify=False)
     if not data.select(role="train", modality="vqa"):
         raise UserError("the benchmark trains no question about an image, so nothing can be unlearned; add portraits")
-    return _Planner(settings, data, ForgetRequest.resolve(data, forget), settings.vanilla.base, card, both_ways).plan(
-        only
-    )
+    request = ForgetRequest.resolve(data, forget)
+    return _Planner(settings, data, request, settings.vanilla.base, card, both_ways).plan(only)
 
 
 class _Planner:
