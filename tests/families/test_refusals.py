@@ -1,26 +1,45 @@
 """What cannot be done truthfully is refused, in one sentence with the mend."""
 
 import json
+from io import StringIO
+from pathlib import Path
 
 import pytest
 import torch
 from tiny_families import template, text
-from transformers import AutoConfig, BloomConfig, LlamaConfig
+from transformers import BloomConfig, LlamaConfig
 
 from unsee.errors import UserError
-from unsee.mllm import checkpoint
+from unsee.mllm import checkpoint, families
 from unsee.mllm.families import FAMILIES, Gemma3, Llava, Mllm
 from unsee.mllm.packing import pack_training
 
+FAMILIES_FOLDER = Path(families.__file__).parent
 
-def test_an_unknown_family_is_refused_with_what_is_missing_and_where_to_say_it(tmp_path):
-    AutoConfig.for_model("blip-2").save_pretrained(tmp_path)
+
+@pytest.mark.parametrize("unknown", ["blip-2", "llava_llama"], ids=["to us", "to transformers"])
+def test_an_unknown_family_is_refused_with_what_is_missing_and_where_to_describe_it(unknown, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": unknown}))
     told = (
-        r"model_type 'blip-2' is not supported: nobody has said where its tower, projector and LLM are, and what "
-        r"stands for an image in its prompts; say so as docs/families\.md does, or use one of llava, llava_next"
+        rf"config\.json: model_type '{unknown}' is not supported: no family says where its tower, projector, LLM and "
+        r"MLP neurons are, how the tokens of an image enter a prompt, which positions they have, and what its chat "
+        r"template and image processing are; describe it by a file in src/unsee/mllm/families, as docs/families\.md "
+        rf"shows, or use one of {', '.join(FAMILIES)}$"
     )
     with pytest.raises(UserError, match=told):
         checkpoint.load_full(tmp_path)
+    assert (FAMILIES_FOLDER / "llava.py").exists()
+    assert (FAMILIES_FOLDER.parents[3] / "docs/families.md").exists()
+
+
+def test_code_that_a_folder_brings_is_not_run_and_nobody_is_asked_whether_to(tmp_path, monkeypatch):
+    (tmp_path / "theirs.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    stated = {"model_type": "theirs", "auto_map": {"AutoConfig": "theirs.Theirs"}}
+    (tmp_path / "config.json").write_text(json.dumps(stated))
+    monkeypatch.setattr("sys.stdin", StringIO("y\n"))
+    with pytest.raises(UserError, match="model_type 'theirs' is not supported"):
+        checkpoint.load_full(tmp_path)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_family_that_lacks_facts_names_them_when_it_is_made(llava):

@@ -14,7 +14,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import (
-    AutoConfig,
     AutoTokenizer,
     GenerationConfig,
     PreTrainedConfig,
@@ -81,20 +80,26 @@ def parts(directory: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase, B
     if not (directory / "config.json").exists():
         raise UserError(f"{directory} holds no config.json; give a Hugging Face model folder")
     with _told(f"{directory}: config.json"):
-        config = AutoConfig.from_pretrained(directory)
-    if config.model_type not in FAMILIES:
-        raise UserError(
-            f"{directory}/config.json: model_type {config.model_type!r} is not supported: nobody has said where its "
-            "tower, projector and LLM are, and what stands for an image in its prompts; say so as docs/families.md "
-            f"does, or use one of {', '.join(FAMILIES)}"
-        )
-    family = FAMILIES[config.model_type]
+        stated, _ = PreTrainedConfig.get_config_dict(directory)
+        family = _family(directory, stated.get("model_type"))
+        config = family.model_class.config_class.from_pretrained(directory)
     with _told(f"{directory}: tokenizer or image processor"):
-        tokenizer = AutoTokenizer.from_pretrained(directory)
+        tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
         image_processor = family.image_processor_class.from_pretrained(directory)
     if tokenizer.chat_template is None:
         tokenizer.chat_template = _chat_template(directory, family)
     return config, tokenizer, image_processor
+
+
+def _family(directory: Path, model_type: str | None) -> type[Mllm]:
+    if model_type not in FAMILIES:
+        raise UserError(
+            f"{directory}/config.json: model_type {model_type!r} is not supported: no family says where its tower, "
+            "projector, LLM and MLP neurons are, how the tokens of an image enter a prompt, which positions they have, "
+            "and what its chat template and image processing are; describe it by a file in src/unsee/mllm/families, as "
+            f"docs/families.md shows, or use one of {', '.join(FAMILIES)}"
+        )
+    return FAMILIES[model_type]
 
 
 def without_weights(family: type[Mllm], config: PreTrainedConfig, compute: Compute) -> PreTrainedModel:
