@@ -11,7 +11,9 @@ from unsee.steps import (
     evaluate,
     prepare_benchmark,
     prune,
+    register,
     relearn_attack,
+    report,
     unlearn,
 )
 from unsee.tracking import NoTracker
@@ -53,7 +55,7 @@ class TinyRun:
 
 def through_all_steps(run, source, name="unlearned"):
     """prepare → vanilla → retrained → statistics → prune → unlearn → evaluate → relearn; `name` is the unlearned
-    model's."""
+    model's. `reported` does the rest."""
     settings, benchmark, everybody = run.settings, run["benchmark"], []
     run.step("benchmark", prepare_benchmark.run, source)
     run.step("vanilla", build_vanilla.run, settings.vanilla, benchmark)
@@ -67,3 +69,23 @@ def through_all_steps(run, source, name="unlearned"):
         run.step(f"evaluation-{model}", evaluate.run, settings.evaluation, *examined)
         run.step(f"relearning-{model}", relearn_attack.run, settings.relearn, *examined)
     return run
+
+
+def reported(run):
+    """report → register, after all other steps."""
+    made = {name: run[name] for name in ("vanilla", "retrained", "unlearned")}
+    measured = {
+        kind: {name: run[f"{of}-{name}"] for name in made}
+        for kind, of in {"evaluations": "evaluation", "relearning": "relearning"}.items()
+    }
+    before = {name: run[name] for name in ("benchmark", "statistics", "pruning")}
+    settings = {name: section.model_dump_json() for name, section in run.settings if name != "preset"}
+    run.step("report", keywords(report.run, forget=[], settings=settings, **before, **made, **measured))
+    models = {"vanilla": run["vanilla"], "unlearned": run["unlearned"], "summary": run["report"]}
+    run.step("registration", keywords(register.run, preset=run.settings.preset, **models))
+    return run
+
+
+def keywords(step, **given):
+    """The step, of `out` and `tracker` alone."""
+    return lambda out, tracker: step(**given, out=out, tracker=tracker)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from tiny_run import TinyRun, through_all_steps
+from tiny_run import TinyRun, reported, through_all_steps
 
 from unsee.mllm import checkpoint
 from unsee.settings import load_settings
@@ -30,8 +30,8 @@ def settings(tmp_path, mllm):
     return load_settings("embedded", config=tmp_path / "tiny.yaml", assignments=[f"vanilla.base={tmp_path / 'base'}"])
 
 
-def test_all_steps(settings, two_shapes, tmp_path):
-    at = through_all_steps(TinyRun(tmp_path / "run", settings, {}, {}), str(two_shapes.directory))
+def test_all_steps(settings, two_shapes, tmp_path, database):
+    at = reported(through_all_steps(TinyRun(tmp_path / "run", settings, {}, {}), str(two_shapes.directory)))
     metrics = at.returned["evaluation-unlearned"]
     assert 0 <= metrics["forget/vqa/heldout_accuracy"] <= 1
     vanilla, unlearned = checkpoint.load(at["vanilla"]), checkpoint.load(at["unlearned"])
@@ -49,3 +49,7 @@ def test_all_steps(settings, two_shapes, tmp_path):
     assert set(curve[0]) == {"step", "forget_loss", "retain_loss", "vkd_loss"}
     (attacked,) = json.loads((at["relearning-unlearned"] / "relearning.json").read_text())["image"].values()
     assert len(attacked["curve"]) == 2
+    summary = json.loads((at["report"] / "summary.json").read_text())
+    assert summary["models"]["unlearned"]["forget/vqa/heldout_accuracy"] == metrics["forget/vqa/heldout_accuracy"]
+    registered = json.loads((at["registration"] / "registration.json").read_text())["models"]
+    assert registered["unlearned"]["source"] == at["unlearned"].as_uri()

@@ -7,13 +7,12 @@ import pyarrow.parquet as pq
 import pytest
 from pages import text
 from safetensors.torch import load_file
-from tiny_run import TinyRun, through_all_steps
+from tiny_run import TinyRun, reported, through_all_steps
 
 from unsee.mllm import checkpoint
 from unsee.sections import BENCHMARK, FINETUNING, FORGET_PERCENTS
 from unsee.settings import load_settings
-from unsee.steps import report, resolve_settings
-from unsee.tracking import NoTracker
+from unsee.steps import resolve_settings
 
 ROWS = {"mllmu": published_rows.mllmu, "clear": published_rows.clear}
 PRESETS = [(model, layout) for model in ("llava-1.5-7b", "qwen2-vl-7b") for layout in ROWS]
@@ -45,20 +44,7 @@ def run(request, tmp_path_factory, fresh):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "KFP_RUN_ID"):
             patch.delenv(name, raising=False)
-        through_all_steps(run, settings.benchmark)
-        made = {name: run[name] for name in ("vanilla", "retrained", "unlearned")}
-        report.run(
-            benchmark=run["benchmark"],
-            forget=[],
-            settings={name: section.model_dump_json() for name, section in settings if name != "preset"},
-            statistics=run["statistics"],
-            pruning=run["pruning"],
-            **made,
-            evaluations={name: run[f"evaluation-{name}"] for name in made},
-            relearning={name: run[f"relearning-{name}"] for name in made},
-            out=run["report"],
-            tracker=NoTracker(),
-        )
+        reported(through_all_steps(run, settings.benchmark))
     return run
 
 
