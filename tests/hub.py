@@ -1,7 +1,8 @@
-"""A Hugging Face hub on a loopback port: the routes by which `datasets` streams a public data set's parquet files.
+"""A Hugging Face hub on a loopback port: the routes by which `datasets` streams a public data set's parquet files, and
+`huggingface_hub` fetches the files of a public model.
 
-As on the hub, parquet files are in LFS, sent from another address, whole or the bytes asked for; other files come from
-the repository itself; and a header tells a missing file from a missing data set.
+As on the hub, parquet and safetensors files are in LFS, sent from another address, whole or the bytes asked for; other
+files come from the repository itself; and a header tells a missing file from a missing repository.
 """
 
 import hashlib
@@ -17,16 +18,16 @@ from urllib.parse import quote, unquote
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 ROUTE = re.compile(
-    r"/(?:api/)?datasets/(?P<name>[^/]+/[^/]+)"
+    r"/(?:api/)?(?P<name>(?:datasets/|models/)?[^/]+/[^/]+)"
     rf"(?:/(?P<what>resolve|lfs|tree|revision)/(?:main|{REVISION})(?:/(?P<path>[^?]+))?)?(?:\?.*)?"
 )
 
 
 class Hub:
-    """Data sets by id, each the directory that its repository is; one revision each."""
+    """Repositories, each a directory, by names that begin with `datasets/` or `models/`; one revision each."""
 
-    def __init__(self, datasets: Mapping[str, Path]) -> None:
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"datasets": datasets}))
+    def __init__(self, repositories: Mapping[str, Path]) -> None:
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"repositories": repositories}))
         self._endpoint = f"http://127.0.0.1:{self._http.server_port}"
         threading.Thread(target=self._http.serve_forever, daemon=True).start()
 
@@ -48,7 +49,7 @@ class Answer(NamedTuple):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    datasets: Mapping[str, Path]
+    repositories: Mapping[str, Path]
 
     def log_message(self, format: str, *arguments: object) -> None:
         pass
@@ -68,22 +69,22 @@ class Handler(BaseHTTPRequestHandler):
         if not (route := ROUTE.fullmatch(self.path)):
             return Answer(HTTPStatus.NOT_FOUND, {})
         name, what = route["name"], route["what"]
-        if name not in self.datasets:
+        root = self.repositories.get(name, self.repositories.get(f"models/{name}"))  # files of models go without
+        if root is None:
             return Answer(HTTPStatus.NOT_FOUND, {"X-Error-Code": "RepoNotFound"})
         path = unquote(route["path"] or "")
-        file = self.datasets[name] / path
+        file = root / path
         if not file.exists():
             return Answer(HTTPStatus.NOT_FOUND, {"X-Error-Code": "EntryNotFound"})
         if what == "tree":
-            return told([entry(found, self.datasets[name]) for found in file.iterdir()])
+            return told([entry(found, root) for found in file.iterdir()])
         if what == "lfs":
             return part(file.read_bytes(), self.headers["Range"])
         if what != "resolve":
             return told({"id": name, "sha": REVISION})
         if in_lfs(file):
-            return Answer(HTTPStatus.FOUND, {"Location": f"/datasets/{name}/lfs/{REVISION}/{quote(path)}"})
-        content = file.read_bytes()
-        return Answer(HTTPStatus.OK, {"ETag": f'"{sha256(content)}"'}, content)
+            return Answer(HTTPStatus.FOUND, {"Location": f"/{name}/lfs/{REVISION}/{quote(path)}"})
+        return part(file.read_bytes(), None)
 
 
 def entry(path: Path, root: Path) -> dict[str, object]:
@@ -98,17 +99,18 @@ def entry(path: Path, root: Path) -> dict[str, object]:
 
 
 def in_lfs(path: Path) -> bool:
-    return path.suffix == ".parquet"
+    return path.suffix in (".parquet", ".safetensors")
 
 
 def part(content: bytes, wanted: str | None) -> Answer:
     """All of a file, or the bytes that a Range header wants."""
+    tag = {"ETag": f'"{sha256(content)}"'}
     if wanted is None:
-        return Answer(HTTPStatus.OK, {}, content)
+        return Answer(HTTPStatus.OK, tag, content)
     first, last = (int(number) for number in wanted.removeprefix("bytes=").split("-"))
     some = content[first : last + 1]
     span = f"bytes {first}-{first + len(some) - 1}/{len(content)}"
-    return Answer(HTTPStatus.PARTIAL_CONTENT, {"Content-Range": span}, some)
+    return Answer(HTTPStatus.PARTIAL_CONTENT, {**tag, "Content-Range": span}, some)
 
 
 def told(what: object) -> Answer:

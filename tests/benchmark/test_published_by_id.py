@@ -28,7 +28,7 @@ def place(tmp_path_factory):
     copies = {layout: place / "hub" / layout for layout in IDS}
     published_rows.write(copies["mllmu"], published_rows.mllmu())
     published_rows.write(copies["clear"], published_rows.clear())
-    hub = Hub({IDS[layout]: copy for layout, copy in copies.items()})
+    hub = Hub({f"datasets/{IDS[layout]}": copy for layout, copy in copies.items()})
     commands = [f"benchmark import {layout} {name} --out {layout}" for layout, name in IDS.items()]
     others = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     environment = {**others, **hub.environment(place / "cache")}

@@ -44,7 +44,8 @@ def build(
     digest = artifact.read(benchmark, "benchmark", verify=False).digest
     weights = checkpoint.weights_digest(base)
     key = ("finetune", settings.model_dump(), compute.facts, digest, sorted(without_images_of), weights)
-    facts = {"base": settings.base, "settings": settings.model_dump(), "benchmark": digest, "compute": compute.facts}
+    made = {"settings": settings.model_dump(), "benchmark": digest, "compute": compute.facts}
+    facts = {"base": settings.base, "base_sha256": weights, **made}
     tracker.log_params({**settings.model_dump(), "people_without_images": len(without_images_of)})
     with artifact.create(out, "model", facts):
         if isinstance(settings, LoraSettings):
