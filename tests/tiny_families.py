@@ -104,13 +104,15 @@ def llava():
     return of("llava", config, words, size={"shortest_edge": VIEW}, crop_size={"height": VIEW, "width": VIEW})
 
 
-def qwen2_vl():
+def qwen2_vl(width=32, **llm):
+    """width: of its LLM, whose other settings are these, or tiny."""
     words = qwen_words()
+    rope = {"rope_type": "default", "mrope_section": [1, 1, 2]}
     config = Qwen2VLConfig(
         vision_config={
-            "depth": 2, "embed_dim": 48, "hidden_size": 32, "mlp_ratio": 1, "num_heads": 4, "patch_size": 8,
+            "depth": 2, "embed_dim": 48, "hidden_size": width, "mlp_ratio": 1, "num_heads": 4, "patch_size": 8,
         },
-        text_config=text(words, rope_parameters={"rope_type": "default", "mrope_section": [1, 1, 2]}),
+        text_config=text(words, rope_parameters=rope, hidden_size=width, num_attention_heads=width // 8, **llm),
         **qwen_ids(words),
     )  # fmt: skip
     return of("qwen2_vl", config, words, **QWEN_IMAGES)

@@ -1,11 +1,14 @@
 """Parts of a piece of unlearning work on the real small model (`make_work` and `make` in conftest.py)."""
 
 import copy
+import shutil
 from collections import Counter
 from dataclasses import replace
 
 import torch
 
+from unsee.benchmark import schema
+from unsee.storage import artifact
 from unsee.unlearning.method import settings_of
 
 COMMON = {
@@ -42,6 +45,16 @@ def few_questions(benchmark, most):
         if question.role == "eval" or asked[row, question.role] <= most - number % 2:
             kept.append(question)
     return replace(benchmark, questions=tuple(kept))
+
+
+def written(benchmark, questions, out):
+    """A directory of its own with these of a benchmark's questions and their images."""
+    with artifact.create(out, "benchmark", artifact.read(benchmark.directory, "benchmark").facts):
+        schema.write_questions(out, questions)
+        for image in {q.image for q in questions if q.image}:
+            (out / image).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(benchmark.directory / image, out / image)
+    return schema.load(out)
 
 
 def random_fisher(llava, seed=0):

@@ -38,10 +38,10 @@ INDEPENDENT_OF_THRESHOLD = {
 """The steps of a run that the threshold of pruning does not reach."""
 
 
-def command(out: Path, *settings: str, **options: str) -> list[str]:
-    """`unsee run` with these settings and options."""
-    generated = "benchmark" not in options
-    reduced = [setting for setting in REDUCED if generated or not setting.startswith("benchmark.")]
+def command(out: Path, *settings: str, lora: bool = False, **options: str) -> list[str]:
+    """`unsee run` with these settings and options. lora: vanilla is not fine-tuned whole."""
+    others = (*["benchmark."] * ("benchmark" in options), *["vanilla."] * lora)
+    reduced = [setting for setting in REDUCED if not setting.startswith(others)]
     assignments = [part for setting in (*reduced, *settings) for part in ("--set", setting)]
     given = [part for name, value in options.items() for part in (f"--{name}", value)]
     return [str(Path(sys.executable).with_name("unsee")), "run", "--out", str(out), *assignments, *given]

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 from tiny_run import TinyRun, through_all_steps
+from unlearning_work import written
 
-from unsee.benchmark.schema import Benchmark, load, write_questions
+from unsee.benchmark.schema import Benchmark
 from unsee.mllm import checkpoint
 from unsee.settings import load_settings
-from unsee.storage import artifact
 
 TINY = """
 compute: {threads: 1}
@@ -47,12 +47,7 @@ def with_two_known(benchmark: Benchmark, out: Path) -> Benchmark:
     """A copy in which two of the real-world people are left."""
     two = sorted(benchmark.realworld)[:2]
     kept = [q for q in benchmark.questions if q.split != "realworld" or q.entity_id in two]
-    with artifact.create(out, "benchmark", artifact.read(benchmark.directory, "benchmark").facts):
-        write_questions(out, kept)
-        for image in {q.image for q in kept if q.image}:
-            (out / image).parent.mkdir(parents=True, exist_ok=True)
-            (out / image).write_bytes((benchmark.directory / image).read_bytes())
-    return load(out)
+    return written(benchmark, kept, out)
 
 
 @pytest.fixture(scope="session")

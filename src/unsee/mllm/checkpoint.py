@@ -81,7 +81,7 @@ def parts(directory: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase, B
         raise UserError(f"{directory} holds no config.json; give a Hugging Face model folder")
     with _told(f"{directory}: config.json"):
         stated, _ = PreTrainedConfig.get_config_dict(directory)
-        family = _family(directory, stated.get("model_type"))
+        family = _family(directory, stated.get("model_type", ""))
         config = family.model_class.config_class.from_pretrained(directory)
     with _told(f"{directory}: tokenizer or image processor"):
         tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
@@ -91,7 +91,7 @@ def parts(directory: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase, B
     return config, tokenizer, image_processor
 
 
-def _family(directory: Path, model_type: str | None) -> type[Mllm]:
+def _family(directory: Path, model_type: str) -> type[Mllm]:
     if model_type not in FAMILIES:
         raise UserError(
             f"{directory}/config.json: model_type {model_type!r} is not supported: no family says where its tower, "
