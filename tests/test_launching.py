@@ -63,11 +63,12 @@ def test_one_process_is_this_one(monkeypatch, tmp_path):
     ],
 )
 def test_what_one_process_fails_of_ends_the_step_and_is_what_is_told(how, raised, words, tmp_path):
+    before = set(psutil.Process().children())
     with pytest.raises(raised) as failure:
         launched_work.failing(how, tmp_path / "out", NoTracker())
     assert str(failure.value).startswith(words)
-    commands = [" ".join(process.cmdline()) for process in psutil.Process().children()]
-    assert not [command for command in commands if "multiprocessing.spawn" in command]
+    left = [" ".join(child.cmdline()) for child in set(psutil.Process().children()) - before]
+    assert not [command for command in left if "multiprocessing.resource_tracker" not in command]
 
 
 def started(pids: Path) -> subprocess.Popen:
