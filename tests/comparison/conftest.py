@@ -17,14 +17,14 @@ def untracked() -> Any:
 FIRST = {
     "vkd": Outcome(0.25, retain=0.96, relearned=0.45),
     "ga": Outcome(0.0, retain=0.5, relearned=0.6),
-    "npo": Outcome(0.4, retain=0.96, told={"teacher_accuracy/both": 0.25}),
+    "npo": Outcome(0.4, retain=0.96, realworld=0.7, told={"teacher_accuracy/both": 0.25}),
     "f_vkd": Outcome(0.3, settings={"method": "vkd", "mask": None}),
     "retrain": RETRAINED,
 }
 SECOND = {
     "vkd": Outcome(0.2, retain=0.94, relearned=0.45, seconds=5.0),
     "ga": Outcome(0.05, retain=0.5, relearned=0.7),
-    "npo": Outcome(0.45, retain=0.96, told={"teacher_accuracy/both": 0.5}),
+    "npo": Outcome(0.45, retain=0.96, realworld=0.7, told={"teacher_accuracy/both": 0.5}),
     "f_vkd": Outcome(0.3, settings={"method": "vkd", "mask": None}),
     "retrain": RETRAINED,
 }
@@ -32,7 +32,8 @@ SECOND = {
 
 @pytest.fixture(scope="session")
 def two_seeds(tmp_path_factory: pytest.TempPathFactory) -> Compared:
-    """vkd at, then below the retrained model's 0.25; npo above it; ga far below, and harmful to others."""
+    """vkd at, then below the retrained model's 0.25; npo above it, and harmful to real-world people; ga far below, and
+    harmful to those who stay."""
     root = tmp_path_factory.mktemp("two")
     return compared(root, [make_seed(root, seed, methods) for seed, methods in {1: SECOND, 0: FIRST}.items()])
 

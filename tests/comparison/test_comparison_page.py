@@ -20,6 +20,7 @@ def test_headline_and_lead(two_seeds: Compared) -> None:
     assert "vkd ends 2.5 points (95 % interval" in words
     assert "the people who stay lose 1 point. Next is f_vkd, 5 points" in words
     assert "vkd is surely closer than npo; neither surely closer nor farther than f_vkd" in words
+    assert "of whom unlearning sees nothing, lose 0 points with vkd, surely less than with npo; neither" in words
     assert "Not ranked, because the people who stay lose more than 2 points: ga." in words
 
 
@@ -65,6 +66,13 @@ def test_relearning_beside_the_control_and_the_papers(two_seeds: Compared) -> No
     assert "Ours (VKD) in the paper 43.2 43.6 42.8 +0.8 –" in table(two_seeds.html, "Forget QA, 20 % of the people")
 
 
+def test_pairs_tell_distance_loss_and_attack(two_seeds: Compared) -> None:
+    """Of npo: distance, then on training photographs, what the people who stay lose, and real-world people."""
+    words = table(two_seeds.html, "vkd minus each other method, in points")
+    assert "Lost, VQA, unseen" in words
+    assert re.search(r"npo -15\.0 \S+ to \S+ -15\.0 \S+ to \S+ \+1\.0 \S+ to \S+ -20\.0 \S+ to \S+ ", words)
+
+
 def test_the_papers_rows_are_marked(two_seeds: Compared) -> None:
     """Every row that says so is styled so, and the page says whose numbers they are."""
     assert two_seeds.html.count('<tr class="paper">') == two_seeds.html.count("<small>in the paper</small>") > 10
@@ -72,9 +80,12 @@ def test_the_papers_rows_are_marked(two_seeds: Compared) -> None:
 
 
 def test_figure_is_told_in_words(two_seeds: Compared) -> None:
-    (label, *_) = (a["aria-label"] or "" for a in Elements(two_seeds.html).named("svg"))
-    assert "1 vkd: distance to retrained, points 2.5, lost by others, points 1.0" in label
-    assert "4 ga: distance to retrained, points 22.5, lost by others, points 46.0" in label
+    labels = [a["aria-label"] or "" for a in Elements(two_seeds.html).named("svg")]
+    stay = next(label for label in labels if label.startswith("People who stay. "))
+    assert "1 vkd: distance to retrained, points 2.5, lost by them, points 1.0" in stay
+    assert "4 ga: distance to retrained, points 22.5, lost by them, points 46.0" in stay
+    realworld = next(label for label in labels if label.startswith("Real-world people. "))
+    assert "3 npo: distance to retrained, points 17.5, lost by them, points 20.0" in realworld
 
 
 def test_page_says_what_its_intervals_are_over(two_seeds: Compared, one_seed: Compared) -> None:

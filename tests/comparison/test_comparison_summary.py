@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from made_seeds import NO_ATTACK, RETRAINED, Compared, Outcome, compared, make_seed
 
-from unsee.report.checks import FORGET_METRIC, FORGET_TRAINING_METRIC, RETAIN_METRIC
+from unsee.report.checks import FORGET_METRIC, FORGET_TRAINING_METRIC, REALWORLD_METRIC, RETAIN_METRIC
 
 DISTANCE = "distance_to_retrained"
 
@@ -41,6 +41,9 @@ def test_pairs_are_ours_minus_the_other(two_seeds: Compared) -> None:
     assert npo["difference"] == pytest.approx(((0 - 0.15) + (0.05 - 0.2)) / 2)
     assert npo["low"] <= npo["difference"] <= npo["high"] < 0
     assert (npo["n"], npo["n_seeds"]) == (8, 2)
+    lost = paired[f"losses/{REALWORLD_METRIC}"]["npo"]
+    assert lost["difference"] == pytest.approx(-0.2)
+    assert (lost["n"], lost["n_seeds"]) == (2, 2)
 
 
 def test_relearning_is_compared_beyond_the_control(two_seeds: Compared) -> None:

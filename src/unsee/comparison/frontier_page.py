@@ -10,13 +10,13 @@ from unsee.comparison.candidate_tables import CandidateTables
 from unsee.comparison.candidates import Candidate, grouped
 from unsee.comparison.estimates import DISTANCE, LOSS
 from unsee.comparison.summary import MATCHED_LOSS, OURS
-from unsee.report.checks import FORGET_METRIC, REALWORLD_METRIC, RETAIN_METRIC
+from unsee.comparison.tables import LOST_BY
+from unsee.report.checks import FORGET_METRIC
 from unsee.report.estimate_charts import Trace, trace_chart
 from unsee.report.wording import counted, points
 
 SERIES = 8
 """How many lines the style sheet tells apart by colour; the others by their numbers."""
-LOST_BY = {RETAIN_METRIC: "People who stay", REALWORLD_METRIC: "Real-world people"}
 READ = (
     "A line is a method over the values of its strength, with its number at the last of them. Further left is closer "
     "to a model that never saw the forgotten people; further down, others lose less. Both on photographs never used "

@@ -9,9 +9,9 @@ from markupsafe import Markup
 from unsee.comparison import paper
 from unsee.comparison.estimates import DISTANCE, LOSS
 from unsee.comparison.summary import MATCHED_LOSS, OURS
-from unsee.comparison.tables import ComparisonTables
+from unsee.comparison.tables import LOST_BY, ComparisonTables
 from unsee.comparison.verdict import headline, sentences, subject
-from unsee.report.checks import FORGET_METRIC, RETAIN_METRIC
+from unsee.report.checks import FORGET_METRIC
 from unsee.report.estimate_charts import Point, scatter_chart
 from unsee.report.page import environment, packaged
 
@@ -50,29 +50,25 @@ def render(comparison: dict[str, Any]) -> str:
 
 
 def _figure(comparison: dict[str, Any], names: Sequence[str]) -> list[tuple[str, Markup]]:
-    """Title and chart of every panel: all methods, and the corner where the good ones are if some are outside of it."""
-    points = [_point(number, name, comparison["methods"][name]) for number, name in enumerate(names, start=1)]
-    drawn = [point for point in points if point]
-    near = [p for p in drawn if p.x[0] <= CLOSE_UP[0] and p.y[0] <= CLOSE_UP[1]]
-    panels = {"All methods": drawn} | ({"The near corner": near} if 1 < len(near) < len(drawn) else {})
+    """Title and chart of every panel: what each group of people loses with all methods, and the corner where the good
+    ones are if some are outside of it."""
+    panels: dict[str, list[Point]] = {}
+    for metric, people in LOST_BY.items():
+        drawn = [_point(number, name, comparison["methods"][name], metric) for number, name in enumerate(names, 1)]
+        panels[people] = [point for point in drawn if point]
+        near = [p for p in panels[people] if p.x[0] <= CLOSE_UP[0] and p.y[0] <= CLOSE_UP[1]]
+        if 1 < len(near) < len(panels[people]):
+            panels[f"{people}, the near corner"] = near
+    labels = {"x_label": "distance to retrained, points", "y_label": "lost by them, points"}
     return [
-        (
-            title,
-            scatter_chart(
-                shown,
-                title=title,
-                x_label="distance to retrained, points",
-                y_label="lost by others, points",
-                limit=MATCHED_LOSS,
-            ),
-        )
+        (title, scatter_chart(shown, title=title, **labels, limit=MATCHED_LOSS))
         for title, shown in panels.items()
         if shown
     ]
 
 
-def _point(number: int, name: str, method: dict[str, Any]) -> Point | None:
-    distance, loss = method[DISTANCE][FORGET_METRIC], method[LOSS].get(RETAIN_METRIC)
+def _point(number: int, name: str, method: dict[str, Any], metric: str) -> Point | None:
+    distance, loss = method[DISTANCE][FORGET_METRIC], method[LOSS].get(metric)
     if distance is None or loss is None:
         return None
     style = "ours" if name == OURS else "matched" if method["matched"] else "unmatched"

@@ -11,7 +11,13 @@ from typing import Any
 
 from unsee.comparison.estimates import DISTANCE, DRAWS, GAPS, LOSS, Estimate, Estimates, attacks_of
 from unsee.comparison.seeds import REFERENCES, Seed, settings
-from unsee.report.checks import FORGET_METRIC, FORGET_TRAINING_METRIC, RETAIN_METRIC, ROUNDING
+from unsee.report.checks import (
+    FORGET_METRIC,
+    FORGET_TRAINING_METRIC,
+    REALWORLD_METRIC,
+    RETAIN_METRIC,
+    ROUNDING,
+)
 from unsee.report.intervals import difference_over_people
 from unsee.report.summary import judged_headroom, versions
 
@@ -128,10 +134,13 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _paired(seeds: Sequence[Seed], estimates: Estimates) -> dict[str, dict[str, Any]]:
-    """Our distance, and gap beyond the control, minus every other method's: below zero ours is better."""
+    """Our distance, what others lose, and gap beyond the control, minus every other method's: below zero ours is
+    better."""
     if OURS not in seeds[0].methods:
         return {}
     compared = {metric: f"{DISTANCE}/{metric}" for metric in (FORGET_METRIC, FORGET_TRAINING_METRIC)}
+    losses = (f"{LOSS}/{metric}" for metric in (RETAIN_METRIC, REALWORLD_METRIC))
+    compared |= {key: key for key in losses if key in estimates.values[0][OURS]}
     compared |= {budget: f"{budget}/gap_beyond_control" for budget in attacks_of(seeds[0], OURS)}
     others = [name for name in seeds[0].methods if name != OURS]
     return {

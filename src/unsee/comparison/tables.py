@@ -7,7 +7,7 @@ from unsee.comparison import paper
 from unsee.comparison.estimates import DISTANCE, LOSS
 from unsee.comparison.paper import PaperTable
 from unsee.comparison.summary import GOLD, OURS, by_distance
-from unsee.report.checks import FORGET_METRIC, FORGET_TRAINING_METRIC, RETAIN_METRIC, SAMPLED
+from unsee.report.checks import FORGET_METRIC, FORGET_TRAINING_METRIC, REALWORLD_METRIC, RETAIN_METRIC, SAMPLED
 from unsee.report.tables import MODELS, SPLITS, Cell, Column, Notes, Row, ScoreTable
 from unsee.report.wording import THIN_SPACE, counted
 
@@ -25,6 +25,7 @@ ROUGE_L = "rouge_l"
 UNSEEN = {"mllmu": ("vqa/heldout_accuracy",), "clear": ("vqa/heldout_accuracy", "vqa/heldout_rouge_l")}
 """What is shown of each split besides the paper's columns, by the benchmark's shape."""
 DISTANCES = {FORGET_TRAINING_METRIC: "VQA", FORGET_METRIC: "VQA, unseen"}
+LOST_BY = {RETAIN_METRIC: "People who stay", REALWORLD_METRIC: "Real-world people"}
 ATTACKED = {FORGET_TRAINING_METRIC: "Forget VQA", "forget/qa/accuracy": "Forget QA"}
 BASELINE = "ga_diff"
 """What the paper's ablation starts from: its row B repeats the numbers of GA_Diff."""
@@ -102,7 +103,10 @@ class ComparisonTables:
         columns = {
             m: Column("Distance to retrained", DISTANCES[m], *sizes(self._paired[m].values())) for m in DISTANCES
         }
-        for attack in [title for title in self._paired if title not in DISTANCES]:
+        for metric, people in LOST_BY.items():
+            if lost := self._paired.get(f"{LOSS}/{metric}"):
+                columns[f"{LOSS}/{metric}"] = Column("Lost, VQA, unseen", people, *sizes(lost.values()))
+        for attack in [title for title in self._paired if title.startswith("relearning/")]:
             columns[attack] = Column("Gap beyond the control", budget_in_words(*attack.split("/")[1:]), "", "")
 
         def own(name: str) -> Cells:

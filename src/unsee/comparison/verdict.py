@@ -5,10 +5,11 @@ from typing import Any
 from unsee.comparison import paper
 from unsee.comparison.estimates import DISTANCE, LOSS
 from unsee.comparison.summary import GOLD, MATCHED_LOSS, OURS
-from unsee.report.checks import FORGET_METRIC, RETAIN_METRIC
+from unsee.report.checks import FORGET_METRIC, REALWORLD_METRIC, RETAIN_METRIC
 from unsee.report.wording import counted, points
 
-UNSURE = "neither surely closer nor farther"
+CLOSER = ("surely closer than", "surely farther away than", "neither surely closer nor farther than")
+LESS = ("surely less than with", "surely more than with", "neither surely less nor more than with")
 FAMILIES = {"llava": "LLaVA", "qwen2_vl": "Qwen2-VL"}
 
 
@@ -35,7 +36,7 @@ def sentences(comparison: dict[str, Any]) -> list[str]:
     """What the headline rests on, in points and with intervals."""
     if comparison["ranking"] is None:
         return [f"No ranking is possible: {comparison['ranking_reason']}."]
-    told = [_winner(comparison), _ours(comparison), _unmatched(comparison)]
+    told = [_winner(comparison), _ours(comparison), _realworld(comparison), _unmatched(comparison)]
     return [sentence for sentence in told if sentence]
 
 
@@ -55,18 +56,34 @@ def _ours(comparison: dict[str, Any]) -> str:
     """How sure it is that our method is closer, or farther, than the other ranked ones."""
     if OURS not in comparison["ranking"] or len(comparison["ranking"]) < 2:
         return ""
-    groups: dict[str, list[str]] = {how: [] for how in ("surely closer", "surely farther away", UNSURE)}
-    for name, pair in comparison["paired"][FORGET_METRIC].items():
-        if name in comparison["ranking"]:
-            groups[_how_sure(pair)].append(name)
-    parts = [f"{how} than {', '.join(names)}" for how, names in groups.items() if names]
-    return f"Compared on the same people, {OURS} is {'; '.join(parts)}."
+    told = _told_apart(comparison, FORGET_METRIC, CLOSER)
+    return f"Compared on the same people, {OURS} is {told}."
 
 
-def _how_sure(pair: dict[str, Any]) -> str:
+def _realworld(comparison: dict[str, Any]) -> str:
+    """What our method costs people of whom it sees nothing, and how sure it is that others cost them more."""
+    if OURS not in comparison["ranking"] or not comparison["methods"][OURS][LOSS].get(REALWORLD_METRIC):
+        return ""
+    told_apart = _told_apart(comparison, f"{LOSS}/{REALWORLD_METRIC}", LESS)
+    told = [f"{cost(comparison, OURS, REALWORLD_METRIC)} with {OURS}", told_apart]
+    return f"Real-world people, of whom unlearning sees nothing, {', '.join(filter(None, told))}."
+
+
+def _told_apart(comparison: dict[str, Any], title: str, words: tuple[str, str, str]) -> str:
+    """'surely closer than ga, npo; …': ranked methods in pairs with ours. words: for differences surely below zero,
+    surely above it, and neither."""
+    groups: dict[str, list[str]] = {how: [] for how in words}
+    for name, pair in comparison["paired"][title].items():
+        if pair and name in comparison["ranking"]:
+            groups[words[_sign(pair)]].append(name)
+    return "; ".join(f"{how} {', '.join(names)}" for how, names in groups.items() if names)
+
+
+def _sign(pair: dict[str, Any]) -> int:
+    """0: surely below zero, 1: surely above, 2: unsure."""
     if pair["low"] is None or pair["low"] <= 0 <= pair["high"]:
-        return UNSURE
-    return "surely closer" if pair["high"] < 0 else "surely farther away"
+        return 2
+    return 0 if pair["high"] < 0 else 1
 
 
 def _unmatched(comparison: dict[str, Any]) -> str:
@@ -84,7 +101,7 @@ def away(comparison: dict[str, Any], name: str) -> str:
     return f"{points(distance['mean'])} (95 % interval {100 * distance['low']:.1f} to {100 * distance['high']:.1f})"
 
 
-def cost(comparison: dict[str, Any], name: str) -> str:
+def cost(comparison: dict[str, Any], name: str, metric: str = RETAIN_METRIC) -> str:
     """'lose 1 point'."""
-    lost = comparison["methods"][name][LOSS][RETAIN_METRIC]["mean"]
+    lost = comparison["methods"][name][LOSS][metric]["mean"]
     return f"{'lose' if lost >= 0 else 'gain'} {points(abs(lost))}"
