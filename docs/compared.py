@@ -1,6 +1,7 @@
 """A finished comparison as a page in Markdown: `python docs/compared.py runs/compare/comparison.json`.
 
-It holds what the comparison's own report.html says in words and tables, with the paper's rows.
+It holds what the comparison's own report.html says in words and tables, with the paper's rows. Of a search
+(`runs/search/search.json`), what was tried for every method.
 """
 
 import argparse
@@ -19,9 +20,9 @@ from unsee.report.tables import Cell, ScoreTable
 def main() -> None:
     """Print the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("comparison", type=Path, help="comparison.json, as unsee compare writes it")
-    request = parser.parse_args()
-    print("\n".join(page(json.loads(request.comparison.read_text()))))
+    parser.add_argument("file", type=Path, help="comparison.json or search.json, as unsee writes it")
+    found = json.loads(parser.parse_args().file.read_text())
+    print("\n".join(searched(found) if "rule" in found else page(found)))
 
 
 def page(comparison: dict[str, Any]) -> Iterator[str]:
@@ -38,6 +39,24 @@ def page(comparison: dict[str, Any]) -> Iterator[str]:
             yield from markdown(table)
     yield ""
     yield from (f"{number}. {reason}" for number, reason in enumerate(tables.notes.reasons, start=1))
+
+
+def searched(search: dict[str, Any]) -> Iterator[str]:
+    """A row per candidate, the chosen ones in bold: points and percent, means over the tuning seeds."""
+    figures = {
+        "distance to retrained": "distance",
+        "forget VQA, unseen": "forget_accuracy",
+        "lost by people who stay": "retain_loss",
+        "by real-world people": "realworld_loss",
+    }
+    yield line(["method", "settings", *figures])
+    yield line(["---", "---", *["---:"] * len(figures)])
+    for method, found in search["methods"].items():
+        for name, candidate in found["candidates"].items():
+            settings = ", ".join(f"{s.removeprefix('unlearn.')} {v}" for s, v in candidate["settings"].items())
+            estimates = (candidate[figure] for figure in figures.values())
+            cells = [method, settings, *(f"{100 * each['mean']:.1f}" if each else "–" for each in estimates)]
+            yield line([f"**{cell}**" for cell in cells] if name == found["chosen"] else cells)
 
 
 def markdown(table: ScoreTable) -> Iterator[str]:

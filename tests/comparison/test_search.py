@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from compared import searched as in_markdown
 from made_seeds import VANILLA, Compared, Outcome, compared, make_seed
 
 from unsee.errors import UserError
@@ -73,3 +74,11 @@ def test_nothing_is_chosen_where_there_was_nothing_to_forget(tmp_path: Path) -> 
     assert yaml.safe_load((search.directory / "chosen.yaml").read_text()) == {"methods": {}}
     assert "Nothing can be chosen" in search.html
     assert "Candidates cannot be told apart: seed 100: there was little to forget" in search.html
+
+
+def test_in_markdown_every_candidate_is_told_and_the_chosen_one_in_bold(search: Compared) -> None:
+    lines = list(in_markdown(json.loads((search.directory / "search.json").read_text())))
+    assert "| **npo** | **learning_rate 0.0001, beta 0.4** | **15.0** | **40.0** | **2.0** | **0.0** |" in lines
+    assert "| npo | learning_rate 0.001, beta 0.9 | 0.0 | 25.0 | 16.0 | 0.0 |" in lines
+    assert len(lines) == 2 + 5
+    assert len({line.count("|") for line in lines}) == 1
