@@ -40,4 +40,4 @@ def _quantile(ratios: Mapping[Key, Tensor], fraction: float) -> float | None:
     """The smallest of the largest `fraction` of all entries; None if that is no entry at all."""
     flat = torch.cat([ratio.flatten() for ratio in ratios.values()])
     count = round(fraction * len(flat))
-    return float(flat.topk(count, sorted=False).values.min()) if count else None
+    return float(flat.kthvalue(len(flat) - count + 1).values) if count else None

@@ -51,11 +51,58 @@ def test_a_run_that_fits_goes_with_its_own_settings_and_then_those_given(people)
     assert tuple(assignments[-len(SMALL) :]) == SMALL
 
 
-def test_what_does_not_fit_is_refused_in_a_sentence(people, monkeypatch):
+ONE_AT_ONCE = (
+    "vanilla.batch_images=1", "statistics.batch_images=1", "unlearn.batch_forget_images=1",
+    "unlearn.batch_retain_images=1", "unlearn.micro_batch_images=1", "unlearn.blends=1",
+)  # fmt: skip
+ATTACK = ("relearn.percents=[50]", "relearn.batch_images=4", "relearn.evaluation_batch_images=64")
+
+
+@pytest.fixture(scope="module")
+def asked(people, tmp_path_factory):
+    """A run whose attack takes the most: it alone sees several images at once."""
+    model = tmp_path_factory.mktemp("auto") / "model"
+    checkpoint.save_full(TINY["llava"](), model)
+    return auto.Asked(str(model), people, assignments=[*SMALL, *ONE_AT_ONCE, *ATTACK], forget=["P001", "P002"])
+
+
+@pytest.fixture(scope="module")
+def plans():
+    """Of that run, the first time it is planned."""
+    return []
+
+
+@pytest.fixture
+def planned_once(plans, monkeypatch):
+    def planned(*given, **options):
+        if not plans:
+            plans.append(plan(*given, **options))
+        return plans[0]
+
+    monkeypatch.setattr(auto, "plan", planned)
+
+
+@pytest.mark.usefixtures("planned_once")
+def test_what_does_not_fit_is_refused_in_a_sentence(asked, monkeypatch):
     monkeypatch.setattr(auto, "free_on", lambda device: GIB // 4)
     words = r"does not fit: the step build-vanilla needs [0-9.]+ GiB, and 0\.2 GiB are free on cpu"
     with pytest.raises(UserError, match=words):
-        auto.Asked(str(SHIPPED_BASE), people, assignments=SMALL).fitting()
+        asked.fitting()
+
+
+@pytest.mark.usefixtures("planned_once")
+def test_the_attack_is_left_out_where_it_alone_does_not_fit(asked, plans, monkeypatch, capsys):
+    def all_but_the_attack(_device):
+        return max(step.peak_device_bytes for name, step in plans[0].steps.items() if name != auto.ATTACK)
+
+    monkeypatch.setattr(auto, "free_on", all_but_the_attack)
+    preset, assignments = asked.fitting()
+    needed = plans[0].steps[auto.ATTACK].peak_device_bytes
+    assert needed > all_but_the_attack("cpu")
+    words = f"the relearning attack needs {needed / GIB:.1f} GiB, more than there is, and is left out"
+    assert words in capsys.readouterr().out
+    assert assignments[-1] == "relearn.percents=[]"
+    assert load_settings(preset, assignments=assignments).relearn.percents == ()
 
 
 def test_one_large_picture_among_small_ones_is_planned_for(tmp_path):

@@ -1,11 +1,7 @@
 """The plan of a run: of the published models, and against what steps really take."""
 
 import json
-import subprocess
-import sys
-from dataclasses import replace
 
-import mid_size
 import pytest
 import torch
 from transformers import AutoConfig
@@ -139,16 +135,3 @@ def test_fused_attention_is_counted():
     with Counter() as counter:
         torch.nn.functional.scaled_dot_product_attention(*tensors)
     assert counter.get_total_flops() == 4 * 2 * 3 * 5 * 5 * 4
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", mid_size.RUNS)
-def test_the_plan_is_within_15_percent_of_what_unlearning_takes(name):
-    run = subprocess.run([sys.executable, mid_size.__file__, name], check=True, capture_output=True, text=True)
-    measured = json.loads(run.stdout.splitlines()[-1])
-    steps = mid_size.steps_of(name)
-    parts = steps.model.config, steps.model.tokenizer, steps.model.image_processor
-    found = replace(steps, model=ModelPlan(parts)).unlearn(Compute(threads=2))
-    planned = measured["before"] + found.peak.total + found.kept * 4
-    assert planned == pytest.approx(measured["peak"], rel=0.15)
-    assert found.peak.total > 0.5 * measured["peak"]

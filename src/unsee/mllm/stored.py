@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import EllipsisType
 from typing import Any
 
 import torch
@@ -16,8 +18,18 @@ from unsee.errors import UserError
 from unsee.mllm.quantised import quantised
 
 INDEX = "model.safetensors.index.json"
-Stored = Any
-"""What `[...]` reads a tensor from, as safetensors and transformers call it a slice."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor in a file. `[...]` reads it, as transformers asks of a slice of safetensors, which would hold its bytes
+    twice meanwhile."""
+
+    file: Any
+    name: str
+
+    def __getitem__(self, _: EllipsisType) -> Tensor:
+        return self.file.get_tensor(self.name)
 
 
 def opened(directory: Path) -> dict[str, Stored]:
@@ -35,7 +47,7 @@ def opened(directory: Path) -> dict[str, Stored]:
     found: dict[str, Stored] = {}
     for file in files:
         shard = safe_open(file, framework="pt", backend="pread")
-        found.update({name: shard.get_slice(name) for name in shard.keys()})  # noqa: SIM118
+        found.update({name: Stored(shard, name) for name in shard.keys()})  # noqa: SIM118
     return found
 
 
@@ -89,6 +101,7 @@ def changed(model: PreTrainedModel, base: Path) -> dict[str, Tensor]:
     for name, stored in weights(base, model):
         if name not in packed and not same_bits(own[name], stored.to(own[name])):
             found |= {n: own[n].to("cpu", copy=True, memory_format=torch.contiguous_format) for n in names[name]}
+        del stored  # before the next is read
     return found
 
 

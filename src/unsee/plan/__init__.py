@@ -2,14 +2,18 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from unsee.benchmark import schema
 from unsee.benchmark.schema import Benchmark, ForgetRequest
 from unsee.compute import PLAIN, Compute
 from unsee.errors import UserError
 from unsee.memory import resident
+from unsee.mllm.rows import KEPT
 from unsee.plan.data import Imagined, imagined, of_one_size
 from unsee.plan.models import ModelPlan, parts_of
 from unsee.plan.steps import Measured, Steps
@@ -18,6 +22,8 @@ from unsee.settings import Settings
 from unsee.steps.build_vanilla import configuration_of
 
 GIB = 2**30
+IMPORTED = ("unsee.tracking.mlflow", "rouge_score.rouge_scorer")
+"""What steps have imported at their peak, and planning has no need of."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,8 @@ class _Planner:
         self.benchmark = benchmark if isinstance(benchmark, Imagined) else of_one_size(benchmark, whole)
         self.mllm = whole.at(whole.frame_of(*self.benchmark.pixels))
         self.steps = Steps(settings, self.benchmark, request, self.model)
+        for module in IMPORTED:
+            import_module(module)
         self.interpreter = resident()
 
     def plan(self, only: Sequence[str]) -> Plan:
@@ -126,9 +134,14 @@ class _Planner:
             other = measure(replace(compute, checkpointing=not compute.checkpointing))
             names = ("recomputed", "kept") if compute.checkpointing else ("kept", "recomputed")
             activations |= dict(zip(names, (found.peak.activations, other.peak.activations), strict=True))
-        images = self._images(name)
-        cache = found.kept * self._cached_images()
-        host = self.interpreter + cache + (found.peak.total if compute.device == "cpu" else 0)
+        images, cache = self._images(name), found.kept * self._cached_images()
+        written = self._written(name, found, compute)
+        saved = 3 * 4 * found.trained if name in ("build-vanilla", "unlearn") else 0
+        main = self.interpreter + self._pixels() + cache
+        if compute.device == "cpu":
+            device = host = main + found.peak.total + found.beside
+        else:  # what is written is copied to main memory before
+            device, host = found.peak.total, main + max(found.beside, written, saved)
         return StepPlan(
             trainable_parameters=found.trained,
             weight_bytes=found.peak.weights,
@@ -136,10 +149,10 @@ class _Planner:
             optimiser_bytes=found.peak.optimiser,
             activation_bytes=activations,
             cache_bytes=cache,
-            peak_device_bytes=found.peak.total + (self.interpreter + cache if compute.device == "cpu" else 0),
+            peak_device_bytes=device,
             host_bytes=host,
-            disk_bytes=self._written(name, found, compute),
-            checkpoint_bytes=3 * 4 * found.trained if name in ("build-vanilla", "unlearn") else 0,
+            disk_bytes=written,
+            checkpoint_bytes=saved,
             images_per_epoch=images,
             image_tokens_per_epoch=found.image_tokens * images,
             flops_per_epoch=found.flops * images,
@@ -161,6 +174,11 @@ class _Planner:
             return len({q.image for q in self.benchmark.select(role="eval", modality="vqa")})
         return len({q.image for q in trained if q.entity_id in people[step]})
 
+    def _pixels(self) -> int:
+        """Bytes of preprocessed pixels, of all images or as many as are kept."""
+        images = len({q.image for q in self.benchmark.questions if q.image})
+        return min(KEPT, images * self.mllm.pixels([Image.new("RGB", self.benchmark.pixels)]).nbytes)
+
     def _cached_images(self) -> int:
         """Versions of trained portraits, whose frozen features are kept."""
         people = {*self.request.forget, *self.request.retain}
@@ -173,7 +191,9 @@ class _Planner:
         size = compute.dtype.itemsize if isinstance(self.settings.vanilla, LoraSettings) else 4
         whole = sum(p.numel() for p in self.mllm.model.parameters()) * size
         visual = sum(p.numel() for p in self.mllm.visual_parameters(None).values())
-        written = {"build-vanilla": whole, "collect-statistics": 2 * 4 * visual, "unlearn": 4 * found.trained or whole}
+        neurons = sum(mlp.outgoing.in_features for mlp in self.mllm.tower_mlps())
+        statistics = 2 * 4 * (visual + neurons)
+        written = {"build-vanilla": whole, "collect-statistics": statistics, "unlearn": 4 * found.trained or whole}
         return written.get(step, 0)
 
 

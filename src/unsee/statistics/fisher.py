@@ -138,7 +138,7 @@ def fisher_of_rows(parameters: Mapping[str, nn.Parameter], rows: Rows, unit: Lit
 
 
 def _mean(sums: Fisher, samples: int) -> Fisher:
-    """Over the samples of all processes, from sums over those of this one."""
+    """Over the samples of all processes, made of the sums over those of this one."""
     add_up(sums.values())
     samples = int(total({"samples": samples})["samples"])
-    return {name: summed / samples for name, summed in sums.items()}
+    return {name: summed.div_(samples) for name, summed in sums.items()}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from unsee.benchmark.schema import ForgetRequest, load
 from unsee.launching import in_processes
 from unsee.mllm.families import Mllm, only_tunable
-from unsee.mllm.rows import ImageBank, Portraits
+from unsee.mllm.rows import ImageBank, Portraits, in_main_memory
 from unsee.parallel import main_goes_on, own
 from unsee.progress import progress
 from unsee.sections import StatisticsSettings
@@ -54,7 +54,10 @@ def run(
             name: mean_absolute_activation(mllm, bank.pixels, portraits.keys, batch, bank.frame)
             for name, portraits in sets.items()
         }
-        fisher = {name: fisher_of_portraits(mllm, portraits, settings, name) for name, portraits in sets.items()}
+        fisher = {
+            name: {n: in_main_memory(t) for n, t in fisher_of_portraits(mllm, portraits, settings, name).items()}
+            for name, portraits in sets.items()
+        }
         main_goes_on()
         save_file(flatten(importance), out / "importance.safetensors")
         save_file(

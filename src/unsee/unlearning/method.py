@@ -36,8 +36,9 @@ from unsee.mllm.rows import (
 from unsee.pruning import Pruned
 from unsee.sections import PruneSettings, ThresholdSettings, UnlearnSettings
 from unsee.statistics.fisher import Fisher, fisher_of_rows
+from unsee.thresholds import Selection
 from unsee.unlearning import methods
-from unsee.unlearning.saliency import SaliencyMask, saliency_mask
+from unsee.unlearning.saliency import SaliencyMask, salient
 
 
 @dataclass(frozen=True)
@@ -163,13 +164,17 @@ class Work:
         return {**by_name, **self.preserved}
 
     def mask(self, threshold: ThresholdSettings) -> SaliencyMask:
-        """m (Eq. 10-11) of what is trained: from stored Fisher information, or measured here where all is trained."""
+        """m (Eq. 11) of what is trained."""
+        return SaliencyMask.of(self.salient(threshold))
+
+    def salient(self, threshold: ThresholdSettings) -> Selection[str]:
+        """Which entries matter (Eq. 10-11): by stored Fisher information, or as measured here where all is trained."""
         if self.settings.scope == "vision":
             found = ({n: fisher[n] for n in self.parameters if n in fisher} for fisher in self.fisher.values())
         else:
             sets = (self.forget, *self.others.values())
             found = (fisher_of_rows(self.parameters, rows, self.fisher_unit) for rows in sets)
-        return saliency_mask(next(found), found, threshold)
+        return salient(next(found), found, threshold)
 
     def forget_seen_by(self, model: Literal["vanilla", "retrained"]) -> Sequence[Rows]:
         """D_f,vqa in each version through the model being unlearned (vanilla, before it changes) or the retrained one.

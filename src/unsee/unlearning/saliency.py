@@ -11,7 +11,7 @@ from unsee.errors import UserError
 from unsee.sections import ThresholdSettings
 from unsee.statistics.fisher import Fisher
 from unsee.statistics.importance import ratio
-from unsee.thresholds import select
+from unsee.thresholds import Selection, select
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,19 @@ class SaliencyMask:
     masks: Mapping[str, BitMask]
     threshold: float
 
+    @classmethod
+    def of(cls, selection: Selection[str]) -> "SaliencyMask":
+        """The salient entries at one bit each."""
+        return cls({name: BitMask.pack(mask) for name, mask in selection.chosen.items()}, selection.value)
+
     @property
     def density(self) -> dict[str, dict[str, int]]:
         """Per tensor, how many entries are salient."""
         return {n: {"kept": int(m.unpack().sum()), "of": m.shape.numel()} for n, m in self.masks.items()}
 
 
-def saliency_mask(forget_vqa: Fisher, others: Iterable[Fisher], threshold: ThresholdSettings) -> SaliencyMask:
-    """R = F(D_f,vqa) / sum of the other sets' means (Eq. 10), m = [R >= d_F] (Eq. 11); 0/0 is not salient.
+def salient(forget_vqa: Fisher, others: Iterable[Fisher], threshold: ThresholdSettings) -> Selection[str]:
+    """R = F(D_f,vqa) / sum of the other sets' means (Eq. 10), [R >= d_F] (Eq. 11); 0/0 is not salient.
 
     The other sets are added up as they come, one in memory at a time.
     """
@@ -54,9 +59,13 @@ def saliency_mask(forget_vqa: Fisher, others: Iterable[Fisher], threshold: Thres
         for name, total in below.items():
             total += other[name]
         del other  # before the next is measured
-    ratios = {name: ratio(fisher, [below[name]]) for name, fisher in forget_vqa.items()}
-    selection = select(ratios, threshold)
-    return SaliencyMask({name: BitMask.pack(mask) for name, mask in selection.chosen.items()}, selection.value)
+    ratios = {name: ratio(fisher, [below.pop(name)]) for name, fisher in forget_vqa.items()}
+    return select(ratios, threshold)
+
+
+def saliency_mask(forget_vqa: Fisher, others: Iterable[Fisher], threshold: ThresholdSettings) -> SaliencyMask:
+    """m (Eq. 11) of what is `salient`."""
+    return SaliencyMask.of(salient(forget_vqa, others, threshold))
 
 
 def require_live(mask: SaliencyMask, parameters: Mapping[str, nn.Parameter]) -> None:
