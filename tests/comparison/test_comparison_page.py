@@ -20,7 +20,8 @@ def test_headline_and_lead(two_seeds: Compared) -> None:
     assert "vkd ends 2.5 points (95 % interval" in words
     assert "the people who stay lose 1 point. Next is f_vkd, 5 points" in words
     assert "vkd is surely closer than npo; neither surely closer nor farther than f_vkd" in words
-    assert "of whom unlearning sees nothing, lose 0 points with vkd, surely less than with npo; neither" in words
+    lost = "of whom unlearning sees nothing, lose 0 points with vkd, surely losing less than with npo; losing neither"
+    assert lost in words
     assert "Not ranked, because the people who stay lose more than 2 points: ga." in words
 
 

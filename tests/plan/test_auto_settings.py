@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny_families import TINY
 
+from unsee.errors import UserError
 from unsee.mllm import checkpoint
 from unsee.plan import auto, plan
 from unsee.settings import load_settings
@@ -50,8 +51,27 @@ def test_activations_are_computed_twice_where_there_is_no_memory_to_keep_them(mo
         return made[-1]
 
     monkeypatch.setattr(auto, "plan", planned)
-    monkeypatch.setattr(auto, "free_on", lambda device: made[0].steps["build-vanilla"].peak_device_bytes - 1)
+    monkeypatch.setattr(auto, "free_on", lambda _: auto.LOW_RANK * made[0].steps["build-vanilla"].peak_device_bytes - 2)
     many = ("vanilla.batch_questions=32", "vanilla.micro_batch_questions=32")
     preset, assignments = auto.Asked(model, small_benchmark.directory, assignments=many).fitting()
     assert [found.compute["checkpointing"] for found in made] == [False, True]
     assert load_settings(preset, assignments=assignments).vanilla.compute.checkpointing
+
+
+def test_training_low_rank_additions_on_the_cpu_must_have_more_than_planned(model, small_benchmark, monkeypatch):
+    made = []
+
+    def planned(*given, **more):
+        made[:] = made or [plan(*given, only=["build-vanilla", "collect-statistics"], **more)]
+        return made[0]
+
+    def free(_device):
+        return 1.5 * made[0].steps["build-vanilla"].peak_device_bytes
+
+    monkeypatch.setattr(auto, "plan", planned)
+    monkeypatch.setattr(auto, "free_on", free)
+    with pytest.raises(UserError, match="does not fit: the step build-vanilla needs") as refused:
+        auto.Asked(model, small_benchmark.directory).fitting()
+    steps = made[0].steps
+    assert (steps["build-vanilla"].low_rank, steps["collect-statistics"].low_rank) == (True, False)
+    assert f"needs {1.75 * steps['build-vanilla'].peak_device_bytes / 2**30:.1f} GiB" in str(refused.value)

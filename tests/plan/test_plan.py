@@ -1,6 +1,7 @@
 """The plan of a run: of the published models, and against what steps really take."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from transformers import AutoConfig
 from typer.testing import CliRunner
 
 from unsee import progress
+from unsee.benchmark import schema
 from unsee.benchmark.schema import ForgetRequest
 from unsee.cli import app
 from unsee.compute import Compute
@@ -123,6 +125,30 @@ def test_unlearning_a_7b_model_fits_a_card_of_24_gb(model, benchmark):
     found = plan(load_settings(f"{model}-{benchmark}"), only=["unlearn"], card=True, both_ways=False)
     assert (found.compute["device"], found.compute["precision"]) == ("cuda", "bfloat16")
     assert 13 * GIB < found.steps["unlearn"].peak_device_bytes < 22 * GIB
+
+
+def test_on_a_card_a_mask_is_chosen_in_main_memory(monkeypatch):
+    """By Fisher information of both sets and their ratios, which take more than what is checkpointed later."""
+    monkeypatch.setattr("unsee.plan.resident", lambda: 0)
+
+    def unlearning(*more):
+        settings = load_settings("embedded", assignments=[*SMALL, "compute.device=auto", *more])
+        return plan(settings, only=["unlearn"], card=True, both_ways=False).steps["unlearn"]
+
+    masked, unmasked = unlearning(), unlearning("unlearn.mask=null")
+    pixels = unmasked.host_bytes - unmasked.cache_bytes - unmasked.checkpoint_bytes
+    chosen_by = masked.host_bytes - masked.cache_bytes - pixels
+    assert chosen_by > unmasked.checkpoint_bytes == 3 * 4 * masked.trainable_parameters
+    assert masked.peak_device_bytes == unmasked.peak_device_bytes
+
+
+def test_people_without_a_photograph_are_refused_as_by_the_step(small_benchmark, tmp_path):
+    shutil.copytree(small_benchmark.directory, tmp_path / "people")
+    forget, *_ = ForgetRequest.resolve(small_benchmark, ()).forget
+    unseen = [q for q in small_benchmark.questions if q.entity_id != forget or q.modality != "vqa"]
+    schema.write_questions(tmp_path / "people", unseen)
+    with pytest.raises(UserError, match="has no training question about a photograph of the people to forget"):
+        plan(load_settings("embedded", assignments=SMALL), tmp_path / "people", forget=[forget])
 
 
 def test_a_step_that_there_is_not_is_told():

@@ -9,7 +9,11 @@ from unsee.report.checks import FORGET_METRIC, REALWORLD_METRIC, RETAIN_METRIC
 from unsee.report.wording import counted, points
 
 CLOSER = ("surely closer than", "surely farther away than", "neither surely closer nor farther than")
-LESS = ("surely less than with", "surely more than with", "neither surely less nor more than with")
+LOSING = (
+    "surely losing less than with",
+    "surely losing more than with",
+    "losing neither surely less nor surely more than with",
+)
 FAMILIES = {"llava": "LLaVA", "qwen2_vl": "Qwen2-VL"}
 
 
@@ -57,14 +61,14 @@ def _ours(comparison: dict[str, Any]) -> str:
     if OURS not in comparison["ranking"] or len(comparison["ranking"]) < 2:
         return ""
     told = _told_apart(comparison, FORGET_METRIC, CLOSER)
-    return f"Compared on the same people, {OURS} is {told}."
+    return f"Compared on the same people, {OURS} is {told}." if told else ""
 
 
 def _realworld(comparison: dict[str, Any]) -> str:
     """What our method costs people of whom it sees nothing, and how sure it is that others cost them more."""
     if OURS not in comparison["ranking"] or not comparison["methods"][OURS][LOSS].get(REALWORLD_METRIC):
         return ""
-    told_apart = _told_apart(comparison, f"{LOSS}/{REALWORLD_METRIC}", LESS)
+    told_apart = _told_apart(comparison, f"{LOSS}/{REALWORLD_METRIC}", LOSING)
     told = [f"{cost(comparison, OURS, REALWORLD_METRIC)} with {OURS}", told_apart]
     return f"Real-world people, of whom unlearning sees nothing, {', '.join(filter(None, told))}."
 
@@ -73,7 +77,7 @@ def _told_apart(comparison: dict[str, Any], title: str, words: tuple[str, str, s
     """'surely closer than ga, npo; …': ranked methods in pairs with ours. words: for differences surely below zero,
     surely above it, and neither."""
     groups: dict[str, list[str]] = {how: [] for how in words}
-    for name, pair in comparison["paired"][title].items():
+    for name, pair in comparison["paired"].get(title, {}).items():
         if pair and name in comparison["ranking"]:
             groups[words[_sign(pair)]].append(name)
     return "; ".join(f"{how} {', '.join(names)}" for how, names in groups.items() if names)

@@ -30,14 +30,14 @@ def usual(_path: str) -> None:
     """Every image has the model's usual frame."""
 
 
-KEPT = 2**30
+PIXELS_KEPT = 2**30
 """Bytes of preprocessed pixels that a bank keeps."""
 
 
 class ImageBank:
     """Preprocessed pixels of a benchmark's images; so many bytes of them are kept, those last asked for."""
 
-    def __init__(self, mllm: Mllm, benchmark: Benchmark, kept: int = KEPT):
+    def __init__(self, mllm: Mllm, benchmark: Benchmark, kept: int = PIXELS_KEPT):
         by_path = {q.image: q for q in benchmark.questions if q.image is not None}
 
         def framed(path: str) -> Frame:

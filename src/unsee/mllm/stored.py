@@ -86,6 +86,7 @@ def copy_into(model: PreTrainedModel, tensors: Iterator[tuple[str, Tensor]]) -> 
             packed[name].take(tensor)
         else:
             own[name].copy_(tensor)
+        del tensor  # before the next is read
 
 
 def changed(model: PreTrainedModel, base: Path) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from unsee.benchmark.schema import Benchmark, ForgetRequest
 from unsee.compute import PLAIN, Compute
 from unsee.errors import UserError
 from unsee.memory import resident
-from unsee.mllm.rows import KEPT
+from unsee.mllm.rows import PIXELS_KEPT
 from unsee.plan.data import Imagined, imagined, of_one_size
 from unsee.plan.models import ModelPlan, parts_of
 from unsee.plan.steps import Measured, Steps
@@ -28,13 +28,15 @@ IMPORTED = ("unsee.tracking.mlflow", "rouge_score.rouge_scorer")
 
 @dataclass(frozen=True)
 class StepPlan:
-    """One step. trainable_parameters: that an optimiser changes. activation_bytes: at the peak, as the step computes;
-    where there are gradients also if they were kept or recomputed. host_bytes: main memory beside the device's (all of
-    it where the device is the CPU). disk_bytes: of what the step leaves, and a store gets. checkpoint_bytes: of what a
-    training saves of itself meanwhile. epochs are of unlearning and training; of the other steps they are one pass over
-    all images. images_per_epoch: that an epoch goes by. image_tokens_per_epoch: that the LLM reads."""
+    """One step. trainable_parameters: that an optimiser changes. low_rank: they are additions by LoRA.
+    activation_bytes: at the peak, as the step computes; where there are gradients also if they were kept or recomputed.
+    host_bytes: main memory beside the device's (all of it where the device is the CPU). disk_bytes: of what the step
+    leaves, and a store gets. checkpoint_bytes: of what a training saves of itself meanwhile. epochs are of unlearning
+    and training; of the other steps they are one pass over all images. images_per_epoch: that an epoch goes by.
+    image_tokens_per_epoch: that the LLM reads."""
 
     trainable_parameters: int
+    low_rank: bool
     weight_bytes: int
     gradient_bytes: int
     optimiser_bytes: int
@@ -84,12 +86,12 @@ def plan(
 
     Raises:
         UserError: the model's configuration cannot be had or is of no known family, there is no such step, the
-            benchmark shows nobody, or one of its pictures cannot be read.
+            benchmark has no training question about a photograph of the people to forget or to retain, or one of its
+            pictures cannot be read.
     """
     data = imagined(settings.benchmark) if benchmark is None else schema.load(benchmark, verify=False)
-    if not data.select(role="train", modality="vqa"):
-        raise UserError("the benchmark trains no question about an image, so nothing can be unlearned; add portraits")
     request = ForgetRequest.resolve(data, forget)
+    request.require_training(data, by_name=False)
     return _Planner(settings, data, request, settings.vanilla.base, card, both_ways).plan(only)
 
 
@@ -137,6 +139,7 @@ class _Planner:
         images, cache = self._images(name), found.kept * self._cached_images()
         written = self._written(name, found, compute)
         saved = 3 * 4 * found.trained if name in ("build-vanilla", "unlearn") else 0
+        by_lora = isinstance(self.settings.vanilla, LoraSettings), self.settings.relearn.rank is not None
         main = self.interpreter + self._pixels() + cache
         if compute.device == "cpu":
             device = host = main + found.peak.total + found.beside
@@ -144,6 +147,7 @@ class _Planner:
             device, host = found.peak.total, main + max(found.beside, written, saved)
         return StepPlan(
             trainable_parameters=found.trained,
+            low_rank=dict(zip(("build-vanilla", "relearn-attack"), by_lora, strict=True)).get(name, False),
             weight_bytes=found.peak.weights,
             gradient_bytes=found.peak.gradients,
             optimiser_bytes=found.peak.optimiser,
@@ -177,7 +181,7 @@ class _Planner:
     def _pixels(self) -> int:
         """Bytes of preprocessed pixels, of all images or as many as are kept."""
         images = len({q.image for q in self.benchmark.questions if q.image})
-        return min(KEPT, images * self.mllm.pixels([Image.new("RGB", self.benchmark.pixels)]).nbytes)
+        return min(PIXELS_KEPT, images * self.mllm.pixels([Image.new("RGB", self.benchmark.pixels)]).nbytes)
 
     def _cached_images(self) -> int:
         """Versions of trained portraits, whose frozen features are kept."""

@@ -88,7 +88,8 @@ class Steps:
         def collect(mllm: Mllm) -> None:
             bank = ImageBank(mllm, sample, kept=0)
             other, portraits = (Portraits(mllm, bank, sample, of) for of in (request.retain, request.forget))
-            mean_absolute_activation(mllm, bank.pixels, portraits.keys, settings.batch_images, bank.frame)
+            for one in (other, portraits):
+                mean_absolute_activation(mllm, bank.pixels, one.keys, settings.batch_images, bank.frame)
             kept = [in_main_memory(t) for t in fisher_of_portraits(mllm, other, settings, "retain_vqa").values()]
             fisher_of_portraits(mllm, portraits, settings, "forget_vqa")
             kept.clear()
@@ -142,6 +143,7 @@ class Steps:
             pruned={mlp.layer: torch.ones(mlp.outgoing.in_features, dtype=torch.bool) for mlp in mlps},
             pruning=self.settings.prune,
             fisher={},
+            fisher_unit=self.settings.statistics.fisher_unit,
         )
         if settings.scope == "full" or settings.model_dump().get("mask") is None:
             return work
@@ -164,7 +166,7 @@ class Steps:
             examiner = Examiner(mllm, bank.pixels, settings.batch_images, settings.choice, bank.frame)
             examine(examiner, [a for a in asked if a.image in shown], request, generate=settings.generate)
 
-        return self._measured(compute, lambda mllm, _: partial(evaluate, mllm), len(shown))
+        return self._measured(compute, lambda mllm, _: partial(evaluate, mllm), max(1, len(shown)))
 
     def relearn_attack(self, compute: Compute) -> Measured:
         """Two steps of an attack, and what it is measured by."""
