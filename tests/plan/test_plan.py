@@ -71,9 +71,9 @@ def test_every_step_of_the_embedded_preset_is_planned():
     assert (evaluation.trainable_parameters, evaluation.checkpoint_bytes) == (0, 0)
     assert found.steps["collect-statistics"].trainable_parameters == 0
     for step in found.steps.values():
-        assert (
-            step.activation_bytes["recomputed"] < step.activation_bytes["kept"] == step.activation_bytes["as_computed"]
-        )
+        kept = step.activation_bytes["kept"]
+        assert step.activation_bytes["recomputed"] <= kept == step.activation_bytes["as_computed"]
+    assert vanilla.activation_bytes["recomputed"] < vanilla.activation_bytes["kept"]
     assert all(step.flops_per_epoch > 0 for step in found.steps.values())
     assert "unlearn" in table(found)
 
