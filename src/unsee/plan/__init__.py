@@ -139,7 +139,8 @@ class _Planner:
         images, cache = self._images(name), found.kept * self._cached_images()
         written = self._written(name, found, compute)
         saved = 3 * 4 * found.trained if name in ("build-vanilla", "unlearn") else 0
-        by_lora = isinstance(self.settings.vanilla, LoraSettings), self.settings.relearn.rank is not None
+        vanilla, attack = self.settings.vanilla, self.settings.relearn
+        low_rank = {"build-vanilla": isinstance(vanilla, LoraSettings), "relearn-attack": attack.rank is not None}
         main = self.interpreter + self._pixels() + cache
         if compute.device == "cpu":
             device = host = main + found.peak.total + found.beside
@@ -147,7 +148,7 @@ class _Planner:
             device, host = found.peak.total, main + max(found.beside, written, saved)
         return StepPlan(
             trainable_parameters=found.trained,
-            low_rank=dict(zip(("build-vanilla", "relearn-attack"), by_lora, strict=True)).get(name, False),
+            low_rank=low_rank.get(name, False),
             weight_bytes=found.peak.weights,
             gradient_bytes=found.peak.gradients,
             optimiser_bytes=found.peak.optimiser,
