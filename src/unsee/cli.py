@@ -18,16 +18,17 @@ from unsee.cli_options import (
     Config,
     Forget,
     GivenBenchmark,
+    Model,
     OnStack,
     Out,
     Preset,
     StackDirectory,
     directory_of,
-    fitting,
     ids,
     requested,
     servers,
     stack_in,
+    suited,
 )
 from unsee.errors import UserError
 from unsee.explain import explain
@@ -64,9 +65,7 @@ def run(
     config: Config = None,
     assignments: Assignments = None,
     method: Annotated[str, typer.Option(help="Unlearning method, or a name under the preset's methods.")] = "vkd",
-    model: Annotated[
-        str | None, typer.Option(help="With --preset auto: a model folder or hub id of a known family.")
-    ] = None,
+    model: Model = None,
     benchmark: GivenBenchmark = "",
     forget: Forget = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
@@ -76,7 +75,7 @@ def run(
     ] = "process",
 ) -> None:
     """Run the whole pipeline on this machine: vanilla, retrained, unlearned, evaluated, attacked, reported."""
-    preset, assignments = fitting(preset, model, config, assignments, method, benchmark, forget)
+    preset, assignments = suited(preset, model, config, assignments, method, benchmark, forget, must_fit=True)
     jobs, request = requested(preset, config, assignments, benchmark, forget)
     from unsee_pipelines import local, runners
     from unsee_pipelines.summary import final_table
@@ -96,6 +95,7 @@ def plan(
     config: Config = None,
     assignments: Assignments = None,
     method: Annotated[str, typer.Option(help="Unlearning method, or a name under the preset's methods.")] = "vkd",
+    model: Model = None,
     benchmark: GivenBenchmark = "",
     forget: Forget = None,
     step: Annotated[list[str] | None, typer.Option(help="Only this step; may be repeated.")] = None,
@@ -107,7 +107,8 @@ def plan(
     """What every step of a run needs: memory, bytes and FLOPs, from the model's configuration."""
     from unsee import plan
 
-    settings = load_settings(preset, config=config, assignments=assignments or (), method=method, benchmark=benchmark)
+    preset, assignments = suited(preset, model, config, assignments, method, benchmark, forget, must_fit=False)
+    settings = load_settings(preset, config=config, assignments=assignments, method=method, benchmark=benchmark)
     with redirect_stdout(sys.stderr):  # its progress: what is printed is the plan and nothing else
         found = plan.plan(settings, directory_of(benchmark), ids(forget), step or (), card=not here)
     typer.echo(json.dumps(found.facts(), indent=2) if as_json else plan.table(found))

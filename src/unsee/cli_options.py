@@ -24,9 +24,10 @@ Base = Annotated[Path | None, typer.Option(help="The model a delta was made from
 Preset = Annotated[
     str,
     typer.Option(
-        help="Settings to start from: embedded, or llava-1.5-7b or qwen2-vl-7b with -mllmu or -clear; run: auto."
+        help="Settings to start from: embedded, llava-1.5-7b or qwen2-vl-7b with -mllmu or -clear, or auto (run, plan)."
     ),
 ]
+Model = Annotated[str | None, typer.Option(help="With --preset auto: a model folder or hub id of a known family.")]
 Config = Annotated[Path | None, typer.Option(help="YAML file of the preset's shape with settings to change.")]
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting to change; may be repeated.")
@@ -60,7 +61,7 @@ def requested(
     return jobs, jobs.Request(preset, config, tuple(assignments or ()), benchmark, ids(forget))
 
 
-def fitting(
+def suited(
     preset: str,
     model: str | None,
     config: Path | None,
@@ -68,8 +69,11 @@ def fitting(
     method: str,
     benchmark: str,
     forget: str | None,
+    *,
+    must_fit: bool,
 ) -> tuple[str, list[str]]:
-    """Preset and assignments, as they are or, of the preset auto, such as fit model and machine."""
+    """Preset and assignments, as they are or, of the preset auto, such as suit the model; must_fit: and this machine's
+    memory."""
     if preset != "auto":
         if model is not None:
             raise UserError(f"--model {model} is for --preset auto; elsewhere write --set vanilla.base={model}")
@@ -79,7 +83,11 @@ def fitting(
         raise UserError("--preset auto needs --model FOLDER_OR_HUB_ID and --benchmark DIRECTORY")
     from unsee.plan.auto import Asked
 
-    return Asked(model, directory, config, assignments or (), method, ids(forget)).fitting()
+    asked = Asked(model, directory, config, assignments or (), method, ids(forget))
+    if must_fit:
+        return asked.fitting()
+    near, own = asked.preset()
+    return near, [*own, *asked.assignments]
 
 
 def directory_of(benchmark: str) -> Path | None:

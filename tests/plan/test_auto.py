@@ -1,5 +1,7 @@
 """`--preset auto`: any base of a known family, if it fits."""
 
+import json
+
 import pytest
 from PIL import Image
 from tiny_families import TINY
@@ -8,6 +10,7 @@ from typer.testing import CliRunner
 from unsee.benchmark import embedded
 from unsee.cli import app
 from unsee.errors import UserError
+from unsee.launching import PROCESSES
 from unsee.mllm import checkpoint
 from unsee.plan import GIB, auto, plan
 from unsee.sections import BenchmarkSettings
@@ -91,6 +94,16 @@ def test_what_does_not_fit_is_refused_in_a_sentence(asked, monkeypatch):
 
 
 @pytest.mark.usefixtures("planned_once")
+def test_every_process_of_a_step_takes_as_much(asked, plans, monkeypatch):
+    monkeypatch.setenv(PROCESSES, "1")
+    monkeypatch.setattr(auto, "free_on", lambda _: 1.5 * max(step.host_bytes for step in plans[0].steps.values()))
+    asked.fitting()
+    monkeypatch.setenv(PROCESSES, "2")
+    with pytest.raises(UserError, match="does not fit"):
+        asked.fitting()
+
+
+@pytest.mark.usefixtures("planned_once")
 def test_the_attack_is_left_out_where_it_alone_does_not_fit(asked, plans, monkeypatch, capsys):
     def all_but_the_attack(_device):
         return max(step.peak_device_bytes for name, step in plans[0].steps.items() if name != auto.ATTACK)
@@ -134,6 +147,17 @@ def test_one_large_picture_among_small_ones_is_planned_for(tmp_path):
 def test_what_auto_needs_is_told(given, words, tmp_path):
     with pytest.raises(UserError, match=words):
         CliRunner().invoke(app, ["run", *given, "--out", str(tmp_path)], catch_exceptions=False)
+
+
+def test_a_plan_takes_auto_too(people):
+    given = [word for assignment in SMALL for word in ("--set", assignment)]
+    of = ["--preset", "auto", "--model", str(SHIPPED_BASE), "--benchmark", str(people)]
+    found = CliRunner().invoke(
+        app, ["plan", *of, *given, "--step", "collect-statistics", "--json"], catch_exceptions=False
+    )
+    facts = json.loads(found.stdout)
+    assert (facts["model"], [*facts["steps"]]) == (str(SHIPPED_BASE), ["collect-statistics"])
+    assert facts["compute"]["threads"] == 1, "as it was set"
 
 
 def test_a_model_of_no_known_family_is_refused(people, tmp_path):

@@ -28,15 +28,8 @@ def told(what, name, directory, environment):
     return json.loads(run.stdout)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param("llava", marks=pytest.mark.long),
-        pytest.param("qwen2_vl-lora-checkpointing", marks=pytest.mark.long),
-        pytest.param("llava-all-weights", marks=pytest.mark.slow),
-        pytest.param("llava-bfloat16", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("name", mid_size.RUNS)
 @pytest.mark.usefixtures("database")
 def test_a_plan_is_within_15_percent_of_what_every_step_takes(name, scratch):
     mid_size.make(mid_size.RUNS[name], scratch)

@@ -119,7 +119,7 @@ def test_a_quantised_llm_takes_as_many_bytes_in_the_plan_as_in_memory():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("benchmark", ["mllmu", pytest.param("clear", marks=pytest.mark.figures)])
+@pytest.mark.parametrize("benchmark", ["mllmu", "clear"])
 @pytest.mark.parametrize("model", ["llava-1.5-7b", "qwen2-vl-7b"])
 def test_unlearning_a_7b_model_fits_a_card_of_24_gb(model, benchmark):
     found = plan(load_settings(f"{model}-{benchmark}"), only=["unlearn"], card=True, both_ways=False)

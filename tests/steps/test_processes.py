@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from safetensors.torch import load_file
 from tiny_run import Recorder
 
@@ -20,6 +21,7 @@ from unsee.storage import artifact
 from unsee.storage.store import FileStore
 from unsee.storage.transfer import CHECKPOINTS
 from unsee.tracking import NoTracker
+from unsee.unlearning.saliency import saliency_mask
 
 pytestmark = pytest.mark.long
 
@@ -76,6 +78,15 @@ def test_collect_statistics(tiny_run, again):
         for name, expected in load_file(tiny_run["statistics"] / file).items():
             difference = (load_file(found / file)[name] - expected).norm()
             assert difference <= 1e-5 * expected.norm(), name
+    of_two, of_one = (vkd_mask(path, tiny_run.settings.unlearn.mask) for path in (found, tiny_run["statistics"]))
+    agree = torch.cat([(mask.unpack() == of_one.masks[name].unpack()).flatten() for name, mask in of_two.masks.items()])
+    assert 0 < sum(kept["kept"] for kept in of_one.density.values()) < len(agree)
+    assert agree.float().mean() >= 0.9999
+
+
+def vkd_mask(statistics, threshold):
+    fisher = unlearn.read_fisher(statistics)
+    return saliency_mask(fisher["forget_vqa"], [fisher["retain_vqa"]], threshold)
 
 
 def unlearn_inputs(run):
@@ -88,8 +99,10 @@ def test_unlearn(tiny_run, again):
     found = again("unlearned", "model", unlearn.run, *inputs)
     assert_same_losses(found, tiny_run["unlearned"])
     assert read(found / "mask.json") == read(tiny_run["unlearned"] / "mask.json")
-    expected = load_file(tiny_run["unlearned"] / "delta.safetensors")
-    assert load_file(found / "delta.safetensors").keys() == expected.keys()
+    of_two, of_one = (load_file(path / "delta.safetensors") for path in (found, tiny_run["unlearned"]))
+    assert of_two.keys() == of_one.keys()
+    for name, expected in of_one.items():
+        assert (of_two[name] - expected).norm() <= 1e-4 * expected.norm(), name
 
 
 def test_evaluate(tiny_run, again):

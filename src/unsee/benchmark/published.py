@@ -40,6 +40,8 @@ def _readable(data: bytes) -> bytes:
 
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(without_special_tokens)]
+PATHS = (".", "/", "~")
+"""What a directory begins with, and an id on the hub does not."""
 Item = TypeVar("Item")
 Many = Annotated[list[Item], BeforeValidator(lambda given: [] if given is None else given)]
 """A list that may be null."""
@@ -82,6 +84,8 @@ class Tables:
         self.source = source
         self.problems: list[str] = []
         self.mismatches: list[str] = []
+        if source.startswith(PATHS) and not Path(source).is_dir():
+            raise UserError(f"{source} is no directory; give one with a copy of the benchmark, or its id on the hub")
         with _told(source):
             self._configurations = datasets.get_dataset_config_names(source)
 
@@ -144,8 +148,8 @@ def _told(what: str) -> Iterator[None]:
     except (OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(
-            f"{what} cannot be read ({reason}); give the benchmark's id on the Hugging Face hub, or a directory that "
-            "holds a copy of it with its parquet files"
+            f"{what} cannot be read ({reason}); give the benchmark's id on a Hugging Face hub that answers, or a "
+            "directory that holds a copy of it with its parquet files (of a preset: --set benchmark.source=DIRECTORY)"
         ) from error
 
 

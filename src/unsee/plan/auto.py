@@ -9,6 +9,7 @@ import torch
 from unsee.benchmark import schema
 from unsee.compute import PLAIN
 from unsee.errors import UserError
+from unsee.launching import process_count
 from unsee.memory import available
 from unsee.plan import GIB, Plan, plan
 from unsee.plan.models import ModelPlan
@@ -102,10 +103,11 @@ class Asked:
 
 
 def _needed(found: Plan, step: str) -> tuple[int, int]:
-    """Bytes of the device, and of main memory, with what the C library keeps."""
-    planned = found.steps[step]
-    more = LOW_RANK if planned.low_rank and found.compute["device"] == "cpu" else 1
-    return int(more * planned.peak_device_bytes), int(more * planned.host_bytes)
+    """Bytes of each process's device, and of main memory for all of them, with what the C library keeps."""
+    planned, device = found.steps[step], found.compute["device"]
+    more = LOW_RANK if planned.low_rank and device == "cpu" else 1
+    main = int(more * planned.host_bytes) * process_count(device)
+    return main if device == "cpu" else planned.peak_device_bytes, main
 
 
 def _too_large(found: Plan) -> list[str]:

@@ -1,13 +1,15 @@
 """Every step of a run as it is, on a model without weights and a few of the benchmark's people."""
 
 from collections.abc import Callable, Collection
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
 
 import numpy as np
 import torch
+from torch import Tensor
+from transformers import StoppingCriteria, StoppingCriteriaList
 
 from unsee.attacks.relearning import RelearningAttack, draw_budget
 from unsee.benchmark.schema import Benchmark, ForgetRequest
@@ -163,7 +165,7 @@ class Steps:
 
         def evaluate(mllm: Mllm) -> None:
             bank = ImageBank(mllm, sample, kept=0)
-            examiner = Examiner(mllm, bank.pixels, settings.batch_images, settings.choice, bank.frame)
+            examiner = _Examiner(mllm, bank.pixels, settings.batch_images, settings.choice, bank.frame)
             examine(examiner, [a for a in asked if a.image in shown], request, generate=settings.generate)
 
         return self._measured(compute, lambda mllm, _: partial(evaluate, mllm), max(1, len(shown)))
@@ -191,6 +193,32 @@ class Steps:
         flops, read = counter.get_total_flops() - flops, model.image_tokens_read - read
         share = flops // images, read // images
         return Measured(tracker.peak, tracker.most_kept, tracker.beside, *share, tracker.trained)
+
+
+class _Examiner(Examiner):
+    """Answers that are written alone are as long as they may be: no token without contents ends one."""
+
+    def _alone(self, ids: tuple[int, ...], image: str | None, longest: int) -> str:
+        model, ending = self.mllm.model, StoppingCriteriaList([_Longest(longest)])
+        model.generate = partial(type(model).generate, model, stopping_criteria=ending)
+        with suppress(_Written):
+            super()._alone(ids, image, longest)
+        return ""
+
+
+class _Written(BaseException):
+    """Ends transformers' generation, which would ask tokens whether it is over."""
+
+
+class _Longest(StoppingCriteria):
+    def __init__(self, tokens: int):
+        self.left = tokens
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **_: object) -> Tensor:
+        self.left -= 1
+        if not self.left:
+            raise _Written
+        return torch.zeros_like(input_ids[:, 0], dtype=torch.bool)
 
 
 class _Work(Work):

@@ -20,7 +20,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from unsee.attention_flops import ATTENTION
 
 aten = torch.ops.aten
-NUMBERS = (aten._local_scalar_dense.default, aten.item.default)
+NUMBERS = (aten._local_scalar_dense.default, aten.item.default, aten.is_nonzero.default)
 
 
 @dataclass(frozen=True)
