@@ -20,6 +20,7 @@ from pydantic import (
 
 Sharding = Literal["none", "llm"]
 Bits = Literal[8, 4]
+Part = Literal["tower", "projector", "llm"]
 Seed = Annotated[int, Field(ge=0)]
 Shape = Literal["mllmu", "clear"]
 """The benchmark whose questions a benchmark has: MLLMU-Bench's (facts), or CLEAR's (captions and names)."""
@@ -267,12 +268,14 @@ class EvaluationSettings(Section):
 class RelearnSettings(TrainingSettings):
     """The relearning attack of Section 4.5: the same budget for every model it is aimed at.
 
-    rank: of the low-rank additions to tower, projector and LLM that are trained in place of all weights (None).
+    parts: of the model that the attacker trains. rank: of low-rank additions to them, trained in place of their weights
+    (None: the weights).
     `choice` and `evaluation_batch_images` are those of the evaluation: what comes back is scored as everything else.
     """
 
     percents: tuple[Annotated[int, Field(gt=0, lt=100)], ...]
     samplings: tuple[Literal["person", "image"], ...]
+    parts: Annotated[tuple[Part, ...], Field(min_length=1)] = ("tower", "projector", "llm")
     rank: PositiveInt | None = None
     epochs: PositiveInt
     batch_images: PositiveInt

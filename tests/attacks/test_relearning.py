@@ -125,6 +125,20 @@ def bits(model):
 
 
 @pytest.mark.parametrize("rank", [None, 4])
+@pytest.mark.parametrize("part", ["tower", "projector", "llm"])
+def test_an_attack_on_one_part_trains_that_part_alone(llava, small_benchmark, request_, part, rank):
+    attack = RelearningAttack(llava, small_benchmark, request_, relearn_settings(parts=[part], rank=rank))
+    modules = {"tower": ("model.vision_tower.",), "projector": ("model.multi_modal_projector.",)}
+    modules["llm"] = ("model.language_model.", "lm_head.")
+    inside = {name for name, _ in llava.model.named_parameters() if name.startswith(modules[part])}
+    trained = inside if rank is None else {name for name in inside if ".lora_" in name}
+    assert attack.parameters.keys() == trained
+    before = {name: tensor for name, tensor in bits(llava.model).items() if name not in trained}
+    attack.run(budget_of(small_benchmark, request_))
+    assert all(torch.equal(dict(llava.model.state_dict())[name], tensor) for name, tensor in before.items())
+
+
+@pytest.mark.parametrize("rank", [None, 4])
 def test_after_an_attack_the_model_is_back_bit_for_bit_and_a_second_attack_is_the_same(
     llava, small_benchmark, request_, rank
 ):

@@ -1,8 +1,8 @@
 """The relearning attack (Section 4.5): fine-tune a model on a share of the forget portraits and see what comes back.
 
-Every model gets the same budget: all its weights (or low-rank additions to tower, projector and LLM, where an attacker
-has one card), one learning rate, the same portraits in the same order. What any model learns from these portraits is
-told by attacking the retrained model, which never saw them: the control.
+Every model gets the same budget: all its weights, or those of some parts (or low-rank additions to them, where an
+attacker has one card), one learning rate, the same portraits in the same order. What any model learns from these
+portraits is told by attacking the retrained model, which never saw them: the control.
 """
 
 from collections.abc import Mapping, Sequence
@@ -92,11 +92,14 @@ class RelearningAttack:
 
     def _trained(self) -> dict[str, nn.Parameter]:
         """What an attacker trains, by name."""
-        if self.settings.rank is None:
-            return dict(self.mllm.model.named_parameters())
-        without_head = self.mllm.model.base_model
-        lora.attach(without_head, self.settings.rank, self.settings.rank, self.settings.seed)
-        return lora.additions(self.mllm)
+        named = dict(self.mllm.model.named_parameters())
+        if self.settings.rank is not None:
+            without_head = self.mllm.model.base_model
+            lora.attach(without_head, self.settings.rank, self.settings.rank, self.settings.seed)
+            named = lora.additions(self.mllm)
+        parts = self.mllm.parts()
+        wanted = {name for part in self.settings.parts for name in parts[part]}
+        return {name: parameter for name, parameter in named.items() if name in wanted}
 
     def run(self, budget: Budget) -> dict[str, Any]:
         """Accuracies after each epoch from 0 (before) on."""

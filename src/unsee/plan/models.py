@@ -101,8 +101,5 @@ class ModelPlan:
 
 
 def parts_of(mllm: Mllm) -> dict[str, int]:
-    """How many parameters tower, projector and LLM have; what two share counts in the first of them."""
-    rest = {id(p): p.numel() for p in mllm.model.parameters()}
-    of = {"projector": mllm.projector, "tower": mllm.tower}
-    found = {name: sum(rest.pop(id(p), 0) for p in module.parameters()) for name, module in of.items()}
-    return {**found, "llm": sum(rest.values())}
+    """How many parameters projector, tower and LLM have; what two share counts in the first of them."""
+    return {part: sum(p.numel() for p in parameters.values()) for part, parameters in mllm.parts().items()}

@@ -20,6 +20,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from unsee.attention_flops import ATTENTION
 
 aten = torch.ops.aten
+INDEXED = (aten.index.Tensor, aten.index_put_.default)
 NUMBERS = (aten._local_scalar_dense.default, aten.item.default, aten.is_nonzero.default)
 
 
@@ -75,6 +76,8 @@ class Tracker(MemTracker):
             return func(*args, **(kwargs or {}))
         if func in NUMBERS and isinstance(args[0], FakeTensor):
             return False if args[0].dtype == torch.bool else 1
+        if func in INDEXED:
+            args = args[0], _places(args[1]), *args[2:]
         if func is aten._to_copy.default and _moves(args[0], **(kwargs or {})):
             copied = func(*args, **kwargs)
             self._moved[copied.untyped_storage()] = copied.nbytes
@@ -96,6 +99,17 @@ class Tracker(MemTracker):
         gradients, optimiser = found["Gradient"], found["Optstate"]
         total = found["Total"]
         return Peak(total, weights, gradients, optimiser, total - weights - gradients - optimiser)
+
+
+def _places(indices: list[Tensor | None]) -> list[Tensor | None]:
+    """The same without masks: a mask with contents says how much is chosen, which is lost where it has none."""
+    found: list[Tensor | None] = []
+    for index in indices:
+        if index is not None and index.dtype == torch.bool and not isinstance(index, FakeTensor):
+            found += index.nonzero(as_tuple=True)
+        else:
+            found.append(index)
+    return found
 
 
 def _moves(tensor: Tensor, device: torch.device | None = None, dtype: torch.dtype | None = None, **_: Any) -> bool:

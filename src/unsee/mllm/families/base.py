@@ -25,6 +25,7 @@ from unsee.mllm.families.parts import Mlp
 from unsee.mllm.packed_llm import ATTENTION, LLMS, hidden_states, prefix_embeddings, windows_of
 from unsee.mllm.packing import Packed, alone
 from unsee.mllm.prompts import Prompter
+from unsee.sections import Part
 from unsee.storage.artifact import write_json
 
 Frame = tuple[int, ...]
@@ -309,6 +310,12 @@ class Mllm(ABC):
     def prefix_embeddings(self, prefix: Tensor, rows: int, features: Tensor | None) -> Tensor:
         """What the LLM reads for a shared prefix, [rows, P, D]."""
         return prefix_embeddings(self.language_model, prefix, rows, features, self.image_token_id)
+
+    def parts(self) -> dict[Part, dict[str, nn.Parameter]]:
+        """Every parameter by full name, under projector, tower or LLM; what two of them share is in the first."""
+        rest = {id(parameter): (name, parameter) for name, parameter in self.model.named_parameters()}
+        of: dict[Part, nn.Module] = {"projector": self.projector, "tower": self.tower, "llm": self.model}
+        return {name: dict(rest.pop(id(p)) for p in of[name].parameters() if id(p) in rest) for name in of}
 
     def visual_parameters(self, deepest: int | None) -> dict[str, nn.Parameter]:
         """What the paper tunes: the tower MLPs of the deepest layers and the projector, by full parameter name."""
