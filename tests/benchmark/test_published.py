@@ -323,6 +323,9 @@ def test_a_column_or_configuration_or_dataset_that_is_not_there_is_told(imported
     absent = ImportSettings(layout="clear", source="therem/CLEAR", forget_percent=1, seed=0)
     with pytest.raises(UserError, match=r"therem/CLEAR cannot be read \(.*Hub.*\); give the benchmark's id"):
         import_published(absent, tmp_path / "out")
+    nowhere = absent.model_copy(update={"source": str(tmp_path / "nowhere")})
+    with pytest.raises(UserError, match="nowhere is no directory; give one"):
+        import_published(nowhere, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
