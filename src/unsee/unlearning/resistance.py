@@ -24,21 +24,24 @@ def relearned(model: nn.Module, rows: Rows, keys: Sequence[str], step: float, mi
     Args:
         micro_batch: how many rows go through the model at once.
     """
+    before: list[tuple[nn.Parameter, Tensor]] = []
     frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
-    for parameter in frozen:
-        parameter.requires_grad_(True)
-    for chunk, count in own_chunks(rows, keys, micro_batch):
-        (mean_loss(rows.forward(chunk)) * count / len(keys)).backward()
-    add_up(parameter.grad for parameter in model.parameters())
-    for parameter in frozen:
-        parameter.requires_grad_(False)
-    before = _move(model, step)
     try:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        for chunk, count in own_chunks(rows, keys, micro_batch):
+            (mean_loss(rows.forward(chunk)) * count / len(keys)).backward()
+        add_up(parameter.grad for parameter in model.parameters())
+        before = _move(model, step)
+        for parameter in frozen:
+            parameter.requires_grad_(False)
         yield
     finally:
         with torch.no_grad():
             for parameter, weights in before:
                 parameter.copy_(weights)
+        for parameter in frozen:
+            parameter.requires_grad_(False)
 
 
 @torch.no_grad()
