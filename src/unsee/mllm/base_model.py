@@ -1,8 +1,9 @@
 """The embedded base model: what it is before it meets the benchmark's people.
 
-It is built in two phases, shipped as package data in half precision (so that a first run needs minutes, not a
+It is built in three phases, shipped as package data in half precision (so that a first run needs minutes, not a
 download), and rebuilt by `unsee base build`. Phase 1 stands in for CLIP's pre-training: the tower alone learns to tell
 features of random faces. Phase 2 teaches the whole model to answer about such faces, and who the real-world people are.
+Phase 3 teaches it to answer with a stranger's facts behind an instruction that it does not know who is shown.
 """
 
 import platform

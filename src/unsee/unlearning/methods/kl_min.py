@@ -10,7 +10,8 @@ from unsee.unlearning.references import kl_term
 
 
 class Settings(UnlearnSettings):
-    """forget_term: `loss` ascends on L_f,vqa, as the benchmark's code does; `kl` on KL(M0 || M), the paper's words."""
+    """forget_term: `loss` ascends on L_f,vqa, as the benchmark's code does; `kl` on KL(M0 || M), the paper's words,
+    whose gradient is nothing but rounding until the model has left M0."""
 
     forget_term: Literal["loss", "kl"] = "loss"
 

@@ -1,4 +1,8 @@
-"""MANU: prune the neurons of tower and LLM that work for the forget portraits; nothing is trained."""
+"""MANU: prune the neurons of tower and LLM that work for the forget portraits; nothing is trained.
+
+Here an importance is held against that for all that must stay, facts about the forget people by name among it, where
+the paper holds it against the retain set's.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal

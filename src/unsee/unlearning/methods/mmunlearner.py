@@ -1,4 +1,7 @@
-"""MMUnlearner: masked ascent on forget portraits, descent on everything else, over the whole model."""
+"""MMUnlearner: masked ascent on forget portraits, descent on everything else, over the whole model.
+
+The mask takes a share of all weights together, where the paper's takes every weight above a fixed ratio.
+"""
 
 from collections.abc import Sequence
 
