@@ -128,7 +128,7 @@ def cost_of(recipe: Recipe, method: str, benchmark: Path) -> Cost:
     loaded = peak_resident() / 1e6
     started = time.perf_counter()
     try:
-        unlearning = Unlearning.of(_work(workload), Checkpoints(), NoTracker())
+        unlearning = Unlearning.of(_work(workload), Checkpoints(), NoTracker(), tells=False)
     except UserError as error:
         return Cost(reason=str(error))
     prepared = time.perf_counter() - started

@@ -61,10 +61,13 @@ class Unlearning:
     clock: list[float] = field(default_factory=list)
 
     @classmethod
-    def of(cls, work: Work, checkpoints: Checkpoints, tracker: Tracker) -> "Unlearning":
-        """A method's work on the vanilla model, which is edited where the method does so before training."""
+    def of(cls, work: Work, checkpoints: Checkpoints, tracker: Tracker, *, tells: bool = True) -> "Unlearning":
+        """A method's work on the vanilla model, which is edited where the method does so before training.
+
+        tells: whether the method is to find out what it says about what it works with.
+        """
         method = find(work.settings.method)(work.settings, work)
-        told = method.told()
+        told = method.told() if tells else {}
         terms = [method.terms(version) for version in work.versions]
         mask = method.mask()
         return cls(
