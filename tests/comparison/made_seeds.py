@@ -22,6 +22,7 @@ PEOPLE = {"forget": 4, "retain": 5, "realworld": 2}
 QUESTIONS = {("vqa", "train"): 5, ("vqa", "heldout"): 10, ("qa", None): 2, ("qa_with_face", None): 2}
 """Choice questions about each person."""
 SUBJECT = {"family": "llava", "shape": "mllmu", "benchmark": "made"}
+ATTACK = {"epochs": 2}
 NO_ATTACK = "20 % of 1 forget people is nobody: too few people"
 
 
@@ -56,10 +57,12 @@ def make_seed(
     retrained: Outcome = RETRAINED,
     people: Mapping[str, int] = PEOPLE,
     subject: Mapping[str, str] = SUBJECT,
+    attack: Mapping[str, Any] = ATTACK,
 ) -> Path:
     """Write the artifacts of a seed below `root` and gather them; returns the comparison-seed artifact."""
     out = root / f"seed-{seed}"
-    arguments = make_artifacts(out, seed, methods, vanilla=vanilla, retrained=retrained, people=people, subject=subject)
+    references = {"vanilla": vanilla, "retrained": retrained}
+    arguments = make_artifacts(out, seed, methods, **references, people=people, subject=subject, attack=attack)
     compare_methods.run(**arguments, out=out / "comparison", tracker=NoTracker())
     return out / "comparison"
 
@@ -73,6 +76,7 @@ def make_artifacts(
     retrained: Outcome = RETRAINED,
     people: Mapping[str, int] = PEOPLE,
     subject: Mapping[str, str] = SUBJECT,
+    attack: Mapping[str, Any] = ATTACK,
 ) -> dict[str, Any]:
     """Write the artifacts of a seed and return the arguments of `compare_methods.run`."""
     for name, outcome in methods.items():
@@ -82,7 +86,7 @@ def make_artifacts(
         _write(root / name / "model", "model", facts, {"delta.json": [name, seed]})
     for name, outcome in {"vanilla": vanilla, "retrained": retrained, **methods}.items():
         write_evaluation(root / name / "evaluation", name, predictions(outcome, people, seed), subject)
-        facts = {"model": name, "model_digest": _model_digest(root / name), "settings": {"epochs": 2}}
+        facts = {"model": name, "model_digest": _model_digest(root / name), "settings": attack}
         _write(root / name / "relearning", "relearning", facts, {"relearning.json": _attacks(outcome)})
     kinds = {kind: [root / name / kind[:-1] for name in methods] for kind in ("models", "evaluations", "relearnings")}
     references = {n: Reference(root / n / "evaluation", root / n / "relearning") for n in ("vanilla", "retrained")}

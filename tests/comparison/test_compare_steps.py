@@ -140,6 +140,8 @@ def test_seeds_must_be_alike(tmp_path: Path) -> None:
         read_seeds([first, make_seed(tmp_path, 2, changed)])
     with pytest.raises(UserError, match="seed 3 has family qwen2_vl, seed 0 llava; compare seeds of one model family"):
         read_seeds([first, make_seed(tmp_path, 3, METHODS, subject={**SUBJECT, "family": "qwen2_vl"})])
+    with pytest.raises(UserError, match=r"seed 4 was not .* attacked with the settings of seed 0 \(relearn\.epochs\)"):
+        read_seeds([first, make_seed(tmp_path, 4, METHODS, attack={"epochs": 3})])
 
 
 def test_seeds_are_read_in_ascending_order(two_seeds: Compared) -> None:

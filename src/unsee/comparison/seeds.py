@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -46,11 +46,13 @@ class Seed:
 
     subject: the models' "family" (their `model_type`), the benchmark's "shape", and its name as "benchmark". methods:
     name -> {"settings", "metrics", "not_measured", "cost", "told", "relearning"}; references: likewise, without
-    settings, cost, and what the method told of itself. answers: one row per model and question.
+    settings, cost, and what the method told of itself. measured_with: the settings that all were evaluated and attacked
+    with, but for the seed. answers: one row per model and question.
     """
 
     seed: int
     subject: dict[str, str]
+    measured_with: dict[str, Any]
     references: dict[str, dict[str, Any]]
     methods: dict[str, dict[str, Any]]
     answers: pa.Table
@@ -116,7 +118,7 @@ def _read(directory: Path) -> Seed:
     told = json.loads((directory / "seed.json").read_text())
     answers = pq.read_table(directory / "answers.parquet")
     methods = dict(sorted(told["methods"].items()))
-    return Seed(told["seed"], told["subject"], told["references"], methods, answers)
+    return Seed(told["seed"], told["subject"], told["measured_with"], told["references"], methods, answers)
 
 
 def _require_same(first: Seed, seed: Seed) -> None:
@@ -126,16 +128,24 @@ def _require_same(first: Seed, seed: Seed) -> None:
                 f"seed {seed.seed} has {what} {seed.subject[what]}, seed {first.seed} {first.subject[what]}; "
                 "compare seeds of one model family on benchmarks of one shape"
             )
+    if changed := _differing(first.measured_with, seed.measured_with):
+        raise UserError(
+            f"seed {seed.seed} was not evaluated and attacked with the settings of seed {first.seed} "
+            f"({', '.join(changed)}); run all seeds with the same settings"
+        )
     if different := first.methods.keys() ^ seed.methods.keys():
         names = ", ".join(sorted(different))
         raise UserError(f"seeds {first.seed} and {seed.seed} do not both have {names}; run the missing methods")
     for name in first.methods:
-        ours, theirs = (settings(each.methods[name]) for each in (first, seed))
-        if changed := sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)):
+        if changed := _differing(*(settings(each.methods[name]) for each in (first, seed))):
             raise UserError(
                 f"{name} has other settings with seed {seed.seed} than with seed {first.seed} ({', '.join(changed)}); "
                 "run all seeds with the same settings"
             )
+
+
+def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    return sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
 
 
 def settings(method: dict[str, Any]) -> dict[str, Any]:

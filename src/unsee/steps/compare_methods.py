@@ -87,13 +87,14 @@ def run(
     gathered = Seed(
         seed,
         subject=known["vanilla"].subject,
+        measured_with={n: value for n, value in known["vanilla"].measured_with.items() if not n.endswith(".seed")},
         references={name: each.entry for name, each in known.items()},
         methods={each.name: each.entry for each in found},
         answers=pa.concat_tables([each.answers for each in (*known.values(), *found)]),
     )
     with artifact.create(out, "comparison-seed", {"seed": seed, "methods": [each.name for each in found]}):
-        told = {"subject": gathered.subject, "references": gathered.references, "methods": gathered.methods}
-        artifact.write_json(out / "seed.json", {"seed": seed, **told})
+        told = {name: getattr(gathered, name) for name in ("seed", "subject", "measured_with", "references", "methods")}
+        artifact.write_json(out / "seed.json", told)
         pq.write_table(gathered.answers, out / "answers.parquet")
     shown = _shown(gathered)
     tracker.log_params({"seed": seed, "methods": ", ".join(gathered.methods)})
