@@ -22,6 +22,9 @@ def test_headline_and_lead(two_seeds: Compared) -> None:
     assert "vkd is surely closer than npo; neither surely closer nor farther than f_vkd" in words
     lost = "of whom unlearning sees nothing, lose 0 points with vkd, surely losing less than with npo; losing neither"
     assert lost in words
+    brought_back = "an attacker brings back 1.2 points more of vkd than of the retrained model, on questions that"
+    assert f"From 20 % of the photographs, {brought_back} were not used; neither surely less nor" in words
+    assert f"From 20 % of the people, {brought_back}" in words
     assert "Not ranked, because the people who stay lose more than 2 points: ga." in words
 
 

@@ -63,6 +63,28 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     assert held / 150 > 0.88
 
 
+def test_the_interval_of_a_difference_in_distance_holds_the_truth_about_as_often_as_it_says() -> None:
+    """Three seeds; the second model is on average where the first is, the third ten points above; all deviate."""
+    rng = np.random.default_rng(0)
+    above, trials = np.array([0.0, 0.0, 0.1]), 60
+
+    def closer(levels: np.ndarray) -> np.ndarray:
+        """How much nearer to the first model the second is than the third, negative where it is."""
+        first, second, third = np.moveaxis(levels, -1, 0)
+        return np.abs(second - first) - np.abs(third - first)
+
+    def deviating(count: int) -> np.ndarray:
+        return 0.27 + above + rng.normal(0, 0.03, (count, 3))
+
+    truth, held = closer(deviating(100_000)).mean(), 0
+    for _ in range(trials):
+        people = np.clip(rng.normal(deviating(3)[:, None], 0.15, (3, 20, 3)), 0, 1)
+        seeds = [per_person(*(rng.binomial(18, seed).T.tolist()), of=18) for seed in people]
+        low, high = np.quantile(closer(resample(seeds)).mean(axis=1), [0.025, 0.975])
+        held += low <= truth <= high
+    assert held / trials > 0.88
+
+
 @pytest.fixture(scope="module")
 def seeds(two_seeds: Compared) -> list[Seed]:
     root = two_seeds.directory.parent

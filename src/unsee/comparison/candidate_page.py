@@ -88,6 +88,6 @@ def best_of(comparison: dict[str, Any], names: Sequence[str]) -> str | None:
     return next((name for name in comparison["ranking"] or () if name in names), None)
 
 
-def away(comparison: dict[str, Any], name: str) -> str:
+def distance(comparison: dict[str, Any], name: str) -> str:
     """'2.5 points'."""
     return points(comparison["methods"][name][DISTANCE][FORGET_METRIC]["mean"])

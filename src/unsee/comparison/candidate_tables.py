@@ -45,10 +45,6 @@ class CandidateTables(ComparisonTables):
         }
         return self.figures(caption, rows)
 
-    def role(self, name: str) -> str:
-        """What is to be said of a candidate that is not the best."""
-        return self._role(name)
-
     def why_not(self, metric: str) -> int:
         """The number of the note that says why nobody has this metric."""
         return self.notes.number(self._why("vanilla", metric) or "it was not evaluated")

@@ -15,7 +15,6 @@ from scipy.special import stdtrit
 
 from unsee.comparison.seeds import Seed
 from unsee.evaluation.metrics import CONFIDENCE
-from unsee.report.checks import FORGET_METRIC, FORGET_TRAINING_METRIC
 from unsee.report.summary import relearning_gaps
 
 DRAWS = 2000
@@ -51,7 +50,7 @@ DERIVED = {
     DISTANCE: Derived(
         "retrained",
         lambda own, other: abs(own - other),
-        lambda metric: metric in (FORGET_METRIC, FORGET_TRAINING_METRIC),
+        lambda metric: metric.startswith("forget/"),
     ),
     LOSS: Derived(
         "vanilla",

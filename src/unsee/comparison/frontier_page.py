@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unsee.comparison import candidate_page, verdict
-from unsee.comparison.candidate_page import OPTIMISM, Figure, Key, Parts, away, best_of, unrankable
+from unsee.comparison.candidate_page import OPTIMISM, Figure, Key, Parts, best_of, distance, unrankable
 from unsee.comparison.candidate_tables import CandidateTables
 from unsee.comparison.candidates import Candidate, grouped
 from unsee.comparison.estimates import DISTANCE, LOSS
@@ -69,7 +69,7 @@ def _sentences(comparison: dict[str, Any], lines: Mapping[str, Sequence[Candidat
         return []
     best = {title: best_of(comparison, [c.name for c in candidates]) for title, candidates in lines.items()}
     reached = [Candidate.parse(name) for name in best.values() if name is not None]
-    found = [f"{c.base.name}, {away(comparison, c.name)} away at {c.value}" for c in reached]
+    found = [f"{c.base.name}, {distance(comparison, c.name)} away at {c.value}" for c in reached]
     lost = [title for title, name in best.items() if name is None]
     text = [f"The best of each: {'; '.join(found)}."] if found else []
     text += [f"At no value within {points(MATCHED_LOSS)} lost: {', '.join(lost)}."] if lost else []

@@ -5,10 +5,12 @@ from typing import Any
 from unsee.comparison import paper
 from unsee.comparison.estimates import DISTANCE, LOSS
 from unsee.comparison.summary import GOLD, MATCHED_LOSS, OURS
+from unsee.comparison.tables import budget_in_words
 from unsee.report.checks import FORGET_METRIC, REALWORLD_METRIC, RETAIN_METRIC
 from unsee.report.wording import counted, points
 
 CLOSER = ("surely closer than", "surely farther away than", "neither surely closer nor farther than")
+ATTACKED = ("surely less than of", "surely more than of", "neither surely less nor surely more than of")
 LOSING = (
     "surely losing less than with",
     "surely losing more than with",
@@ -40,8 +42,8 @@ def sentences(comparison: dict[str, Any]) -> list[str]:
     """What the headline rests on, in points and with intervals."""
     if comparison["ranking"] is None:
         return [f"No ranking is possible: {comparison['ranking_reason']}."]
-    told = [_winner(comparison), _ours(comparison), _realworld(comparison), _unmatched(comparison)]
-    return [sentence for sentence in told if sentence]
+    told = [_winner(comparison), _ours(comparison), _realworld(comparison), *_brought_back(comparison)]
+    return [sentence for sentence in (*told, _unmatched(comparison)) if sentence]
 
 
 def _winner(comparison: dict[str, Any]) -> str:
@@ -73,21 +75,43 @@ def _realworld(comparison: dict[str, Any]) -> str:
     return f"Real-world people, of whom unlearning sees nothing, {', '.join(filter(None, told))}."
 
 
+def _brought_back(comparison: dict[str, Any]) -> list[str]:
+    """What each attack on the paper's budget brings back of our method beyond the retrained model's gain, and how sure
+    it is that it brings back more of others."""
+    if OURS not in comparison["ranking"]:
+        return []
+    return [
+        f"From {budget_in_words(sampling, paper.RELEARNED_PERCENT)}, {sentence}."
+        for sampling, attacks in comparison["methods"][OURS]["relearning"].items()
+        if (sentence := _attacked(comparison, sampling, attacks.get(paper.RELEARNED_PERCENT)))
+    ]
+
+
+def _attacked(comparison: dict[str, Any], sampling: str, attack: dict[str, Any] | None) -> str:
+    if attack is None or attack["gap_beyond_control"] is None:
+        return ""
+    beyond = attack["gap_beyond_control"]["mean"]
+    told = f"an attacker brings back {points(abs(beyond))} {'more' if beyond >= 0 else 'less'} of {OURS} than of the "
+    told += "retrained model, on questions that were not used"
+    apart = _told_apart(comparison, f"relearning/{sampling}/{paper.RELEARNED_PERCENT}", ATTACKED)
+    return f"{told}; {apart}" if apart else told
+
+
 def _told_apart(comparison: dict[str, Any], title: str, words: tuple[str, str, str]) -> str:
     """'surely closer than ga, npo; …': ranked methods in pairs with ours. words: for differences surely below zero,
     surely above it, and neither."""
     groups: dict[str, list[str]] = {how: [] for how in words}
     for name, pair in comparison["paired"].get(title, {}).items():
         if pair and name in comparison["ranking"]:
-            groups[words[_sign(pair)]].append(name)
+            groups[_how(pair, words)].append(name)
     return "; ".join(f"{how} {', '.join(names)}" for how, names in groups.items() if names)
 
 
-def _sign(pair: dict[str, Any]) -> int:
-    """0: surely below zero, 1: surely above, 2: unsure."""
+def _how(pair: dict[str, Any], words: tuple[str, str, str]) -> str:
+    below, above, neither = words
     if pair["low"] is None or pair["low"] <= 0 <= pair["high"]:
-        return 2
-    return 0 if pair["high"] < 0 else 1
+        return neither
+    return below if pair["high"] < 0 else above
 
 
 def _unmatched(comparison: dict[str, Any]) -> str:
