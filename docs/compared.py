@@ -38,6 +38,8 @@ def page(comparison: dict[str, Any]) -> Iterator[str]:
         if table is not None:
             yield from markdown(table)
     yield ""
+    for name, method in comparison["methods"].items():
+        yield from (f"- {name}, {fact}: {100 * estimate['mean']:.1f} %" for fact, estimate in method["told"].items())
     yield from (f"{number}. {reason}" for number, reason in enumerate(tables.notes.reasons, start=1))
 
 

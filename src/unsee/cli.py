@@ -128,7 +128,8 @@ def costs(
     methods: Annotated[
         str,
         typer.Option(
-            metavar="NAME[,NAME…]", help="Methods, 'all', 'ablations', with settings of their own if need be."
+            metavar="NAME[,NAME…]",
+            help="Methods, 'all', 'ablations', 'variants', each with settings of its own.",
         ),
     ] = "all,retrain,f_mask,vkd unlearn.blends=0,vkd_features",
 ) -> None:

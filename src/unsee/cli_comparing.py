@@ -26,7 +26,7 @@ def compare(
         str,
         typer.Option(
             metavar="NAME[,NAME…]",
-            help="Methods; 'all', 'ablations', or e.g. 'vkd,vkd unlearn.beta=0' with settings of their own.",
+            help="'all', 'ablations', 'variants', or methods, e.g. 'vkd,vkd unlearn.beta=0' with settings of its own.",
         ),
     ] = "all",
     seeds: Seeds = 3,

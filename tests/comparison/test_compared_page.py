@@ -20,6 +20,7 @@ def test_tables_are_whole_and_say_what_the_report_says(two_seeds: Compared, tmp_
     assert "- Not ranked, because the people who stay lose more than 2 points: ga.\n" in written
     assert re.search(r"^\| vkd \| 2\.5 \(0\.0–[\d.]+\) \|", written, flags=re.M)
     assert re.search(r"^\| \*Ours \(VKD\), in the paper\* \| – \|", written, flags=re.M)
+    assert "\n- npo, teacher_accuracy/both: 37.5 %\n" in written
     tables = [block.splitlines() for block in written.split("\n\n") if block.startswith("|")]
     assert len(tables) == written.count("### ") > 3
     assert all(len({line.count("|") for line in table}) == 1 for table in tables)

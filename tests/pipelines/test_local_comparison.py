@@ -1,10 +1,13 @@
-"""The real comparison on this machine, its trainings cut to a few steps: results, MLflow runs, and reuse."""
+"""The real comparison on this machine, its trainings cut to a few steps: results, MLflow runs, reuse, and kills."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,19 +15,22 @@ from reduced import REDUCED, client, environment
 
 METHODS = ("vkd", "npo", "vkd unlearn.beta=7")
 SEEDS = (0, 1)
-LINE = re.compile(r"\[ *\d+/52\] ([\w-]+) (done|cached|FAILED)")
+LINE = re.compile(r"\[ *\d+/\d+\] ([\w-]+) (done|cached|FAILED|…)")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
-def compare(out: Path) -> list[tuple[str, str]]:
-    """Run a comparison: step and done, cached or FAILED, of every step that ran."""
+def command(out: Path, methods: Sequence[str], seeds: int) -> list[str]:
     assignments = [part for setting in REDUCED for part in ("--set", setting)]
-    options = ["--methods", ",".join(METHODS), "--seeds", str(len(SEEDS)), "--out", str(out), *assignments]
-    command = [str(Path(sys.executable).with_name("unsee")), "compare", *options]
-    run = subprocess.run(command, capture_output=True, text=True, env=environment())
+    options = ["--methods", ",".join(methods), "--seeds", str(seeds), "--out", str(out), *assignments]
+    return [str(Path(sys.executable).with_name("unsee")), "compare", *options]
+
+
+def compare(out: Path, methods: Sequence[str] = METHODS, seeds: int = len(SEEDS)) -> list[tuple[str, str]]:
+    """Run a comparison: step and done, cached or FAILED, of every step that ran."""
+    run = subprocess.run(command(out, methods, seeds), capture_output=True, text=True, env=environment())
     assert run.returncode == 0, run.stderr
-    return LINE.findall(run.stdout)
+    return [(step, outcome) for step, outcome in LINE.findall(run.stdout) if outcome != "…"]
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +71,23 @@ def test_there_is_one_mlflow_run_per_step_method_and_seed(first: Path) -> None:
 def test_a_second_comparison_is_served_from_the_cache(first: Path) -> None:
     anew = [step for step, outcome in compare(first.parent / "second") if outcome != "cached"]
     assert anew == ["compare-report", "finish"]
+
+
+def test_a_killed_comparison_goes_on_where_it_was(tmp_path: Path) -> None:
+    """Killed while the second of two methods is unlearnt by: what was done before is not done again."""
+    out, methods = tmp_path / "killed", ("npo", "ga")
+    done = []
+    with subprocess.Popen(
+        command(out, methods, 1), stdout=subprocess.PIPE, text=True, env=environment(), start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            done += LINE.findall(line)
+            if done.count(("unlearn", "…")) == len(methods):
+                os.killpg(process.pid, signal.SIGKILL)
+                break
+    before = Counter(step for step, outcome in done if outcome == "done")
+    assert before["unlearn"] == before["relearn-method"] == 1
+    after = compare(out, methods, 1)
+    assert Counter(step for step, outcome in after if outcome == "cached") == before
+    assert json.loads((out / "comparison.json").read_text())["methods"].keys() == {*methods}

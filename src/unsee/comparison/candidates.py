@@ -23,6 +23,8 @@ VALUE = re.compile(r"^[\w.+-]+$")
 Value = bool | int | float | Annotated[str, Field(pattern=VALUE)]
 Values = Annotated[tuple[Value, ...], Field(min_length=1)]
 Tried = TypeVar("Tried")
+VARIANT = "vkd_"
+"""How the names of our own method's variants begin."""
 DIGITS = 3
 """Significant digits of a value drawn from a range."""
 POINTS = 1000
@@ -159,8 +161,8 @@ def number(text: str) -> float | str:
 
 
 def expand(methods: str, known: Sequence[str], entries: Mapping[str, Any]) -> list[str]:
-    """Names separated by commas; `all` stands for every method but retraining, which is the reference, `ablations` for
-    the other names of the preset.
+    """Names separated by commas; `all` stands for every method but retraining, which is the reference, `variants` for
+    the preset's other names that begin as our method's does, and `ablations` for the rest of them.
 
     Args:
         known: `unsee.unlearning.method.names`.
@@ -169,7 +171,12 @@ def expand(methods: str, known: Sequence[str], entries: Mapping[str, Any]) -> li
     Raises:
         UserError: no name.
     """
-    groups = {"all": [name for name in known if name != "retrain"], "ablations": [n for n in entries if n not in known]}
+    others = [name for name in entries if name not in known]
+    groups = {
+        "all": [name for name in known if name != "retrain"],
+        "variants": [name for name in others if name.startswith(VARIANT)],
+        "ablations": [name for name in others if not name.startswith(VARIANT)],
+    }
     chosen = [name.strip() for name in methods.split(",") if name.strip()]
     names = list(dict.fromkeys(name for part in chosen for name in groups.get(part, [part])))
     if not names:

@@ -27,8 +27,6 @@ UNSEEN = {"mllmu": ("vqa/heldout_accuracy",), "clear": ("vqa/heldout_accuracy", 
 DISTANCES = {FORGET_TRAINING_METRIC: "VQA", FORGET_METRIC: "VQA, unseen"}
 LOST_BY = {RETAIN_METRIC: "People who stay", REALWORLD_METRIC: "Real-world people"}
 ATTACKED = {FORGET_TRAINING_METRIC: "Forget VQA", "forget/qa/accuracy": "Forget QA"}
-BASELINE = "ga_diff"
-"""What the paper's ablation starts from: its row B repeats the numbers of GA_Diff."""
 TRAINS = {"vision": "trains the vision part", "full": "trains the whole model"}
 ABSENT = Cell("–")
 
@@ -56,10 +54,10 @@ class ComparisonTables:
         return self._scores(title, shown, paper.effectiveness(self.setting))
 
     def ablation(self) -> ScoreTable | None:
-        """Table 3: methods with other settings, beside ours and the baseline; None if there are none."""
+        """Table 3: methods with other settings, beside ours; None if there are none."""
         if not any(map(self._is_variant, self.order)):
             return None
-        shown = [name for name in self.order if self._is_variant(name) or name in (OURS, BASELINE)]
+        shown = [name for name in self.order if self._is_variant(name) or name == OURS]
         title = f"Table 3. Ablation: parts left out, or other settings; {self._units}"
         return self._scores(title, shown, paper.ablation(self.setting))
 
@@ -131,10 +129,10 @@ class ComparisonTables:
             return cells
 
         def printed(name: str) -> Cells:
-            found = published.row(name) or (paper.effectiveness(self.setting).row(name) if name == BASELINE else {})
-            return {m: Cell(f"{value:.3f}" if m.endswith(ROUGE_L) else f"{value:.1f}") for m, value in found.items()}
+            found = published.row(name).items()
+            return {m: Cell(f"{value:.3f}" if m.endswith(ROUGE_L) else f"{value:.1f}") for m, value in found}
 
-        return _table(title, columns, ("vanilla", "retrained", *names), own, self._role, printed)
+        return _table(title, columns, ("vanilla", "retrained", *names), own, self.role, printed)
 
     @property
     def _units(self) -> str:
@@ -173,7 +171,7 @@ class ComparisonTables:
 
         names = ("vanilla", "retrained", *self.order)
         title = f"{ATTACKED[metric]}, {budget_in_words(sampling, percent)}"
-        return _table(title, columns, names, own, self._role, printed)
+        return _table(title, columns, names, own, self.role, printed)
 
     def _percent(self, estimate: Estimate, reason: str | None, digits: int = 0) -> Cell:
         """A mean in percent, its interval with so many digits."""
@@ -221,7 +219,8 @@ class ComparisonTables:
     def _is_variant(self, name: str) -> bool:
         return self._methods[name]["settings"]["method"] != name
 
-    def _role(self, name: str) -> str:
+    def role(self, name: str) -> str:
+        """What is to be said of a model that is not the best."""
         if name in MODELS:
             return MODELS[name][1]
         if self._is_gold(name):
