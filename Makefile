@@ -23,7 +23,7 @@ test-long: install
 test-slow: install
 	$(BIN)/pytest -m "slow and not figures" --numprocesses 2 --dist loadfile
 
-# The reported figures, at three seeds with both forms of the mask, twenty deletion requests, and the shipped base again.
+# The reported figures, at three seeds with both forms of the mask, costs, twenty deletion requests, and the shipped base.
 test-figures: install
 	$(BIN)/pytest -m figures
 

@@ -39,7 +39,8 @@ def page(comparison: dict[str, Any]) -> Iterator[str]:
             yield from markdown(table)
     yield ""
     for name, method in comparison["methods"].items():
-        yield from (f"- {name}, {fact}: {100 * estimate['mean']:.1f} %" for fact, estimate in method["told"].items())
+        known = ((fact, estimate["mean"]) for fact, estimate in method["told"].items() if estimate)
+        yield from (f"- {name}, {fact}: {100 * mean:.1f} %" for fact, mean in known)
     yield from (f"{number}. {reason}" for number, reason in enumerate(tables.notes.reasons, start=1))
 
 

@@ -55,7 +55,7 @@ def test_every_method_and_its_own_settings_can_be_set_one_by_one(method):
 
 def test_mmunlearner_masks_the_ascent_alone_and_the_ablations_differ_in_their_parts_alone():
     assert load_settings("embedded", method="mmunlearner").unlearn.mask_on == "forget_gradient"
-    for full, visual in (("b_mask", "f_mask"), ("b_mask_vkd", "f_mask_vkd")):
+    for full, visual in (("b", "f"), ("b_mask", "f_mask"), ("b_mask_vkd", "f_mask_vkd")):
         one, other = (load_settings("embedded", method=name).unlearn.model_dump() for name in (full, visual))
         assert {name for name in one if one[name] != other[name]} == {"scope", "learning_rate", "clip"}
 

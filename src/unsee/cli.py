@@ -129,7 +129,7 @@ def costs(
         str,
         typer.Option(
             metavar="NAME[,NAME…]",
-            help="Methods, 'all', 'ablations', 'variants', each with settings of its own.",
+            help="Methods, 'all', 'ablations', 'variants', or methods with settings of their own, e.g. the default's.",
         ),
     ] = "all,retrain,f_mask,vkd unlearn.blends=0,vkd_features",
 ) -> None:

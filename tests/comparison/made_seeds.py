@@ -86,7 +86,7 @@ def make_artifacts(
         _write(root / name / "model", "model", facts, {"delta.json": [name, seed]})
     for name, outcome in {"vanilla": vanilla, "retrained": retrained, **methods}.items():
         write_evaluation(root / name / "evaluation", name, predictions(outcome, people, seed), subject)
-        facts = {"model": name, "model_digest": _model_digest(root / name), "settings": attack}
+        facts = {"model": name, "model_digest": _model_digest(root / name), "settings": {**attack, "seed": seed}}
         _write(root / name / "relearning", "relearning", facts, {"relearning.json": _attacks(outcome)})
     kinds = {kind: [root / name / kind[:-1] for name in methods] for kind in ("models", "evaluations", "relearnings")}
     references = {n: Reference(root / n / "evaluation", root / n / "relearning") for n in ("vanilla", "retrained")}

@@ -95,7 +95,7 @@ def other_request(arguments: dict[str, Any]) -> None:
 def other_attack(arguments: dict[str, Any]) -> None:
     path = arguments["methods"][1].relearning
     facts, attacks = artifact.read(path, "relearning").facts, json.loads((path / "relearning.json").read_text())
-    with artifact.create(path, "relearning", {**facts, "settings": {"epochs": 3}}):
+    with artifact.create(path, "relearning", {**facts, "settings": {**facts["settings"], "epochs": 3}}):
         artifact.write_json(path / "relearning.json", attacks)
 
 

@@ -31,6 +31,7 @@ def test_below_the_retrained_model_counts_as_distance(two_seeds: Compared) -> No
         assert mean(methods["vkd"][DISTANCE][metric]) == (0 + 0.05) / 2
         assert mean(methods["ga"][DISTANCE][metric]) == (0.25 + 0.2) / 2
         assert mean(methods["npo"][DISTANCE][metric]) == (0.15 + 0.2) / 2
+    assert mean(methods["vkd"][DISTANCE]["forget/qa/accuracy"]) == 0
 
 
 def test_pairs_are_ours_minus_the_other(two_seeds: Compared) -> None:

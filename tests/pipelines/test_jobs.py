@@ -86,6 +86,13 @@ def test_a_group_without_a_member_is_no_method_either(monkeypatch: pytest.Monkey
         jobs.expand(REQUEST, "ablations")
 
 
+def test_variants_of_ours_are_a_group_beside_the_rows_of_the_ablation() -> None:
+    variants, ablations = jobs.expand(REQUEST, "variants"), jobs.expand(REQUEST, "ablations")
+    assert variants == ["vkd_plain", "vkd_resist", "vkd_full", "vkd_features"]
+    assert {"b", "f", "b_mask", "f_mask", "parallel"} < {*ablations}
+    assert not {*ablations} & {*variants, *jobs.expand(REQUEST, "all")}
+
+
 def test_frontiers_and_searches_attack_nobody_unless_asked() -> None:
     frontier = jobs.frontier_job(REQUEST, "vkd,manu", [0])
     assert percents(frontier) == percents(jobs.search_job(REQUEST, "ga", 2, "100")) == "relearn.percents=[]"

@@ -74,7 +74,7 @@ def test_a_second_comparison_is_served_from_the_cache(first: Path) -> None:
 
 
 def test_a_killed_comparison_goes_on_where_it_was(tmp_path: Path) -> None:
-    """Killed while the second of two methods is unlearnt by: what was done before is not done again."""
+    """Killed while the second of two methods is unlearning: what was done before is not done again."""
     out, methods = tmp_path / "killed", ("npo", "ga")
     done = []
     with subprocess.Popen(

@@ -54,10 +54,10 @@ def draw_budget(portraits: Mapping[str, Sequence[str]], sampling: Sampling, perc
             return f"{percent} % of {len(portraits)} forget people is {count or 'nobody'}: too few people"
         chosen = sorted(rng.choice(sorted(portraits), count, replace=False).tolist())
         return Budget(sampling, percent, tuple(i for p in chosen for i in portraits[p]), frozenset(chosen))
-    of = sum(map(len, portraits.values()))
-    count = round(of * percent / 100)
-    if count == 0 or count == of:
-        return f"{percent} % of {of} forget portraits is {count or 'none'}: too few portraits for this sampling"
+    in_all = sum(map(len, portraits.values()))
+    count = round(in_all * percent / 100)
+    if count == 0 or count == in_all:
+        return f"{percent} % of {in_all} forget portraits is {count or 'none'}: too few portraits for this sampling"
     drawn = tuple(_spread(portraits, count, rng))
     return Budget(sampling, percent, drawn, frozenset(p for p, images in portraits.items() if {*images} & {*drawn}))
 

@@ -10,7 +10,7 @@ from unsee.report.checks import FORGET_METRIC, REALWORLD_METRIC, RETAIN_METRIC
 from unsee.report.wording import counted, points
 
 CLOSER = ("surely closer than", "surely farther away than", "neither surely closer nor farther than")
-ATTACKED = ("surely less than of", "surely more than of", "neither surely less nor surely more than of")
+BROUGHT_BACK = ("surely less than of", "surely more than of", "neither surely less nor surely more than of")
 LOSING = (
     "surely losing less than with",
     "surely losing more than with",
@@ -92,9 +92,9 @@ def _attacked(comparison: dict[str, Any], sampling: str, attack: dict[str, Any] 
         return ""
     beyond = attack["gap_beyond_control"]["mean"]
     told = f"an attacker brings back {points(abs(beyond))} {'more' if beyond >= 0 else 'less'} of {OURS} than of the "
-    told += "retrained model, on questions that were not used"
-    apart = _told_apart(comparison, f"relearning/{sampling}/{paper.RELEARNED_PERCENT}", ATTACKED)
-    return f"{told}; {apart}" if apart else told
+    told += "retrained model" + (", on questions that were not used" if attack["gap_unseen"] else "")
+    apart = _told_apart(comparison, f"relearning/{sampling}/{paper.RELEARNED_PERCENT}", BROUGHT_BACK)
+    return f"{told}; {apart} (of a method that hardly forgot, there is little to bring back)" if apart else told
 
 
 def _told_apart(comparison: dict[str, Any], title: str, words: tuple[str, str, str]) -> str:

@@ -32,7 +32,7 @@ def relearned(model: nn.Module, rows: Rows, keys: Sequence[str], step: float, mi
         for chunk, count in own_chunks(rows, keys, micro_batch):
             (mean_loss(rows.forward(chunk)) * count / len(keys)).backward()
         add_up(parameter.grad for parameter in model.parameters())
-        before = _move(model, step)
+        _move(model, step, before)
         for parameter in frozen:
             parameter.requires_grad_(False)
         yield
@@ -42,15 +42,14 @@ def relearned(model: nn.Module, rows: Rows, keys: Sequence[str], step: float, mi
                 parameter.copy_(weights)
         for parameter in frozen:
             parameter.requires_grad_(False)
+            parameter.grad = None
 
 
 @torch.no_grad()
-def _move(model: nn.Module, step: float) -> list[tuple[nn.Parameter, Tensor]]:
-    """Take the step and the gradients away; returns the weights as they were."""
-    before = []
+def _move(model: nn.Module, step: float, before: list[tuple[nn.Parameter, Tensor]]) -> None:
+    """Take the step and the gradients away; `before` is given the weights as they were."""
     for parameter in model.parameters():
         if parameter.grad is not None:
             before.append((parameter, parameter.clone()))
             parameter.sub_(parameter.grad.sign(), alpha=step)
             parameter.grad = None
-    return before

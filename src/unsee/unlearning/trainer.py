@@ -64,7 +64,7 @@ class Unlearning:
     def of(cls, work: Work, checkpoints: Checkpoints, tracker: Tracker, *, tells: bool = True) -> "Unlearning":
         """A method's work on the vanilla model, which is edited where the method does so before training.
 
-        tells: whether the method is to find out what it says about what it works with.
+        tells: whether to ask for `Method.told`, which takes time of its own.
         """
         method = find(work.settings.method)(work.settings, work)
         told = method.told() if tells else {}
