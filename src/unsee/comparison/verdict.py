@@ -80,11 +80,12 @@ def _brought_back(comparison: dict[str, Any]) -> list[str]:
     it is that it brings back more of others."""
     if OURS not in comparison["ranking"]:
         return []
-    return [
+    found = [
         f"From {budget_in_words(sampling, paper.RELEARNED_PERCENT)}, {sentence}."
         for sampling, attacks in comparison["methods"][OURS]["relearning"].items()
         if (sentence := _attacked(comparison, sampling, attacks.get(paper.RELEARNED_PERCENT)))
     ]
+    return [*found, "Of a method that hardly forgot there is little to bring back."] if found else []
 
 
 def _attacked(comparison: dict[str, Any], sampling: str, attack: dict[str, Any] | None) -> str:
@@ -94,7 +95,7 @@ def _attacked(comparison: dict[str, Any], sampling: str, attack: dict[str, Any] 
     told = f"an attacker brings back {points(abs(beyond))} {'more' if beyond >= 0 else 'less'} of {OURS} than of the "
     told += "retrained model" + (", on questions that were not used" if attack["gap_unseen"] else "")
     apart = _told_apart(comparison, f"relearning/{sampling}/{paper.RELEARNED_PERCENT}", BROUGHT_BACK)
-    return f"{told}; {apart} (of a method that hardly forgot, there is little to bring back)" if apart else told
+    return f"{told}; {apart}" if apart else told
 
 
 def _told_apart(comparison: dict[str, Any], title: str, words: tuple[str, str, str]) -> str:
