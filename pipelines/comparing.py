@@ -90,5 +90,6 @@ def compared(
             **references,
         )
         light(of_seed)
-    reported = compare_report(seeds=dsl.Collected(of_seed.outputs["comparison"]), report=report)
+    gathered = dsl.Collected(of_seed.outputs["comparison"])
+    reported = compare_report(seeds=gathered, report=report, methods=methods, **settings_given)
     light(reported, cached=False)

@@ -8,6 +8,10 @@ from unsee_components import IMAGE
 def compare_report(
     seeds: Input[list[Artifact]],
     report: str,
+    methods: list,
+    preset: str,
+    overrides: list,
+    config: str,
     comparison: Output[Artifact],
     page: Output[HTML],
     metrics: Output[Metrics],
@@ -17,6 +21,10 @@ def compare_report(
     Args:
         seeds: What compare-methods gathered with each seed.
         report: What the page shows: compare, or the same for candidates of a sweep, a frontier or a search.
+        methods: The methods, each with its own settings, if it has any.
+        preset: Name of the settings started from.
+        overrides: Settings changed for all methods.
+        config: Settings changed, as YAML text of the preset's shape; it says what was searched, too.
 
     Returns:
         comparison: comparison.json, comparison.csv and a self-contained page; of a search, what was chosen too.
@@ -27,10 +35,11 @@ def compare_report(
     from pathlib import Path
 
     from unsee.comparison.reports import PAGES
-    from unsee.steps import compare_report
+    from unsee.steps import compare_report, resolve_settings
     from unsee.steps.component import running
 
     with running("compare-report", metrics) as step:
-        out = Path(comparison.path)
-        step.show(compare_report.run([Path(seed.path) for seed in seeds], report, out, step.tracker))
+        gathered, out = [Path(seed.path) for seed in seeds], Path(comparison.path)
+        searched = resolve_settings.searched(preset, overrides, config, methods)
+        step.show(compare_report.run(gathered, report, out, step.tracker, searched))
         shutil.copyfile(out / PAGES[report], page.path)

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from made_seeds import RETRAINED, VANILLA, Compared, Outcome, compared, make_seed
+from made_seeds import RETRAINED, SEARCHED, VANILLA, Compared, Outcome, compared, make_seed
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -35,7 +35,8 @@ def two_seeds(tmp_path_factory: pytest.TempPathFactory) -> Compared:
     """vkd at, then below the retrained model's 0.25; npo above it, and harmful to real-world people; ga far below, and
     harmful to those who stay."""
     root = tmp_path_factory.mktemp("two")
-    return compared(root, [make_seed(root, seed, methods) for seed, methods in {1: SECOND, 0: FIRST}.items()])
+    made = [make_seed(root, seed, methods) for seed, methods in {1: SECOND, 0: FIRST}.items()]
+    return compared(root, made, searched=SEARCHED)
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,10 @@ QUESTIONS = {("vqa", "train"): 5, ("vqa", "heldout"): 10, ("qa", None): 2, ("qa_
 SUBJECT = {"family": "llava", "shape": "mllmu", "benchmark": "made"}
 ATTACK = {"epochs": 2}
 NO_ATTACK = "20 % of 1 forget people is nobody: too few people"
+SEARCHED = {
+    "ga": {"unlearn.learning_rate": {"from": {"low": 1e-5, "high": 1e-3}, "value": 1.78e-5}},
+    "npo": {"unlearn.beta": {"from": [0.1, 0.4, 0.9], "value": 0.4}},
+}
 
 
 @dataclass(frozen=True)
@@ -104,10 +108,12 @@ class Compared:
     directory: Path
 
 
-def compared(root: Path, seeds: Sequence[Path], report: str = "compare") -> Compared:
+def compared(
+    root: Path, seeds: Sequence[Path], report: str = "compare", searched: Mapping[str, Any] | None = None
+) -> Compared:
     """Report these seeds and read back what was written."""
     out = root / report
-    metrics = compare_report.run(seeds, report, out, NoTracker())
+    metrics = compare_report.run(seeds, report, out, NoTracker(), searched)
     rows = [line.split(",") for line in (out / "comparison.csv").read_text().splitlines()]
     comparison = json.loads((out / "comparison.json").read_text())
     return Compared(metrics, comparison, rows, (out / PAGES[report]).read_text(), out)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unsee.comparison.candidates import Candidate, draw, frontier, grouped, sweep
+from unsee.comparison.candidates import Candidate, draw, frontier, grouped, searched, sweep
 from unsee.errors import Problems, UserError
 from unsee.settings import load_settings, method_entries
 
@@ -181,3 +181,13 @@ def test_a_malformed_space_is_told(search: Any, told: str) -> None:
     with pytest.raises(Problems, match=r"methods\.ga\.search is not valid") as error:
         drawn(2, search=search)
     assert told in str(error.value)
+
+
+def test_what_a_candidate_was_chosen_from_stands_beside_what_it_has() -> None:
+    entries = {"npo": {"search": {"unlearn.beta": [0.1, 0.4], "unlearn.mask.fraction": {"low": 0.1, "high": 0.8}}}}
+    sections = {"unlearn": {"beta": 0.4, "mask": None}}
+    assert searched(Candidate.parse("npo unlearn.clip=1"), entries, sections) == {
+        "unlearn.beta": {"from": [0.1, 0.4], "value": 0.4},
+        "unlearn.mask.fraction": {"from": {"low": 0.1, "high": 0.8}, "value": None},
+    }
+    assert searched(Candidate.parse("ga"), entries, sections) == {}

@@ -191,5 +191,9 @@ def test_components_take_collected_lists(arguments: dict[str, Any], tmp_path: Pa
     assert json.loads((tmp_path / "metrics").read_text())["ga/distance"] == pytest.approx(0.2)
 
     reported = {name: tmp_path / f"report-{name}" for name in ("comparison", "page", "metrics")}
-    execute(compare_report, {"report": "compare"}, {"seeds": [tmp_path / "comparison"]}, reported)
+    config = "methods: {ga: {search: {unlearn.learning_rate: [1.0e-5, 3.0e-5]}, unlearn: {learning_rate: 1.0e-5}}}"
+    given = {"preset": "embedded", "overrides": ["unlearn.clip=2"], "config": config, "methods": ["ga"]}
+    execute(compare_report, {"report": "compare", **given}, {"seeds": [tmp_path / "comparison"]}, reported)
+    told = json.loads((reported["comparison"] / "comparison.json").read_text())["methods"]["ga"]["searched"]
+    assert told == {"unlearn.learning_rate": {"from": [1e-5, 3e-5], "value": 1e-5}}
     assert reported["page"].read_text() == (reported["comparison"] / "report.html").read_text()

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from made_seeds import NO_ATTACK, Compared, Outcome, compared, make_seed
+from made_seeds import NO_ATTACK, SEARCHED, Compared, Outcome, compared, make_seed
 from pages import Elements, text
 
 
@@ -110,6 +110,13 @@ def test_settings_seeds_and_versions_are_told(two_seeds: Compared) -> None:
     words = text(two_seeds.html)
     for told in ("seeds 0, 1", "Settings: ga", "learning_rate 0.002", "transformers", "unsee"):
         assert told in words
+
+
+def test_what_settings_were_chosen_from_is_told(two_seeds: Compared, one_seed: Compared) -> None:
+    words = text(two_seeds.html)
+    assert "npo unlearn.beta 0.1, 0.4, 0.9 0.4 ga unlearn.learning_rate 1e-05 to 0.001 1.78e-05" in words
+    assert two_seeds.comparison["methods"]["npo"]["searched"] == SEARCHED["npo"]
+    assert "to be chosen from" not in text(one_seed.html)
 
 
 def test_what_is_not_measured_is_printed_with_its_reason(one_person: Compared) -> None:

@@ -260,6 +260,18 @@ def draw(
     return found
 
 
+def searched(
+    candidate: Candidate, entries: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Setting -> what a search of this method would draw it `from`, as the preset says, and the `value` it has here.
+
+    Args:
+        entries: `unsee.settings.method_entries`. settings: the candidate's sections.
+    """
+    space = entries.get(candidate.method, {}).get("search", {})
+    return {setting: {"from": values, "value": _value(settings, setting)} for setting, values in space.items()}
+
+
 def grouped(names: Sequence[str]) -> dict[str, list[Candidate]]:
     """Candidates of a sweep or a frontier by method, and by the setting varied: each a line, numbers ascending."""
     found: dict[str, list[Candidate]] = {}
@@ -272,13 +284,19 @@ def _as_set(method: Candidate, space: Space, settings: Mapping[str, Any]) -> dic
     """The values that the settings of a search have without it."""
     found: dict[str, Value] = {}
     for setting in space:
-        value: Any = settings
-        for part in setting.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
+        value = _value(settings, setting)
         if not isinstance(value, bool | int | float | str):
             raise UserError(f"methods.{method.name}.search varies {setting}, which has no value; give it one by --set")
         found[setting] = value
     return found
+
+
+def _value(settings: Mapping[str, Any], setting: str) -> Any:
+    """Of "unlearn.mask.fraction", say; None where a section is missing."""
+    value: Any = settings
+    for part in setting.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def _at(space: Space, shares: Sequence[float]) -> dict[str, Value]:

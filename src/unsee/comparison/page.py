@@ -1,7 +1,7 @@
 """`report.html` of a comparison: the paper's tables for these methods, beside the paper's own numbers."""
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -40,6 +40,7 @@ def render(comparison: dict[str, Any]) -> str:
             costs=tables.costs(),
             attacks=[(attack[1] == paper.RELEARNED_PERCENT, tables.relearning(*attack)) for attack in tables.attacks()],
             pairs=tables.pairs(),
+            searched=_searched(comparison["methods"], tables.order),
             setting=tables.setting if tables.setting in paper.settings() else None,
             setting_of_all_tables=paper.SETTING,
             percent=paper.RELEARNED_PERCENT,
@@ -47,6 +48,21 @@ def render(comparison: dict[str, Any]) -> str:
             notes=tables.notes.reasons,
         )
     )
+
+
+def _searched(methods: Mapping[str, Any], names: Sequence[str]) -> list[tuple[str, str, str, str]]:
+    """Method, setting, what it was to be chosen from, and its value, in words."""
+
+    def words(values: Any) -> str:
+        between = isinstance(values, Mapping)
+        ends = values.values() if between else values
+        return (" to " if between else ", ").join(f"{v:g}" if isinstance(v, float) else str(v) for v in ends)
+
+    return [
+        (name, setting, words(of["from"]), words([of["value"]]))
+        for name in names
+        for setting, of in methods[name]["searched"].items()
+    ]
 
 
 def _figure(comparison: dict[str, Any], names: Sequence[str]) -> list[tuple[str, Markup]]:

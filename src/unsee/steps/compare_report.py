@@ -1,7 +1,8 @@
 """Step compare_report: methods compared over seeds, as comparison.json and .csv for programs, a page for people."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from unsee.comparison.reports import make_report
 from unsee.comparison.seeds import read_seeds
@@ -11,12 +12,19 @@ from unsee.tracking import Tracker
 from unsee.tracking.mlflow import log_to_parent
 
 
-def run(seeds: Sequence[Path], report: str, out: Path, tracker: Tracker) -> dict[str, float]:
+def run(
+    seeds: Sequence[Path],
+    report: str,
+    out: Path,
+    tracker: Tracker,
+    searched: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, float]:
     """Write `comparison.json`, `comparison.csv` and the files of the report to `out`.
 
     Args:
         seeds: comparison-seed artifacts; metrics and files also go to the MLflow parent.
         report: one of `unsee.comparison.reports.PAGES`.
+        searched: what the settings of each method were to be chosen from (`resolve_settings.searched`), if known.
 
     Returns:
         Each method's mean distance to the retrained model and what the people who stay lost.
@@ -26,6 +34,8 @@ def run(seeds: Sequence[Path], report: str, out: Path, tracker: Tracker) -> dict
     """
     found = read_seeds(seeds)
     comparison = build_comparison(found)
+    for name, method in comparison["methods"].items():
+        method["searched"] = (searched or {}).get(name, {})
     made = make_report(report, comparison)
     with artifact.create(out, "comparison", {"seeds": comparison["seeds"], "methods": list(comparison["methods"])}):
         artifact.write_json(out / "comparison.json", {**comparison, "headline": made.headline})
