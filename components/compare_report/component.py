@@ -8,9 +8,9 @@ from unsee_components import IMAGE
 def compare_report(
     seeds: Input[list[Artifact]],
     report: str,
-    methods: list,
+    methods: list[str],
     preset: str,
-    overrides: list,
+    overrides: list[str],
     config: str,
     comparison: Output[Artifact],
     page: Output[HTML],

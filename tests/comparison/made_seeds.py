@@ -25,7 +25,10 @@ SUBJECT = {"family": "llava", "shape": "mllmu", "benchmark": "made"}
 ATTACK = {"epochs": 2}
 NO_ATTACK = "20 % of 1 forget people is nobody: too few people"
 SEARCHED = {
-    "ga": {"unlearn.learning_rate": {"from": {"low": 1e-5, "high": 1e-3}, "value": 1.78e-5}},
+    "ga": {
+        "unlearn.learning_rate": {"from": {"low": 1e-5, "high": 1e-3}, "value": 1.78e-5},
+        "unlearn.clip": {"from": 1.0, "value": None},
+    },
     "npo": {"unlearn.beta": {"from": [0.1, 0.4, 0.9], "value": 0.4}},
 }
 

@@ -115,7 +115,8 @@ def test_settings_seeds_and_versions_are_told(two_seeds: Compared) -> None:
 def test_what_settings_were_chosen_from_is_told(two_seeds: Compared, one_seed: Compared) -> None:
     words = text(two_seeds.html)
     assert "What settings are chosen from" in words
-    assert "npo unlearn.beta 0.1, 0.4, 0.9 0.4 ga unlearn.learning_rate 1e-05 to 0.001 1.78e-05" in words
+    assert "npo: unlearn.beta 0.1, 0.4, 0.9 0.4 ga: unlearn.learning_rate 1e-05 to 0.001 1.78e-05" in words
+    assert "ga: unlearn.clip 1 –" in words
     assert two_seeds.comparison["methods"]["npo"]["searched"] == SEARCHED["npo"]
     assert "are chosen from" not in text(one_seed.html)
 

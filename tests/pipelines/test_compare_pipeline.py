@@ -103,7 +103,9 @@ def test_on_one_machine_every_method_is_taken_at_every_seed(engine: Path) -> Non
     assert [given["label"] for given, _ in ran["build-vanilla"]] == [", seed 0", ", seed 1"]
     assert [given["seed"] for given, _ in ran["compare-methods"]] == [0, 1]
     assert {lists["models"] for _, lists in ran["compare-methods"]} == {2}
-    assert [lists["seeds"] for _, lists in ran["compare-report"]] == [2]
+    ((given, lists),) = ran["compare-report"]
+    assert lists["seeds"] == 2
+    assert [given[name] for name in ("methods", "preset", "overrides", "config")] == [METHODS, "embedded", [], ""]
 
 
 def test_a_second_comparison_is_served_from_the_cache(engine: Path) -> None:

@@ -33,8 +33,9 @@ def test_a_sweep_is_a_comparison_of_candidates() -> None:
 def test_every_candidate_is_taken_at_every_seed() -> None:
     seeds, candidates = (loop["parameterIterator"]["items"]["inputParameter"] for loop in loops("sweep"))
     assert seeds == "pipelinechannel--seeds"
-    given = loops("sweep")[0]["inputs"]["parameters"][candidates]["taskOutputParameter"]
-    assert given == {"producerTask": "sweep-candidates", "outputParameterKey": "methods"}
+    methods = {"producerTask": "sweep-candidates", "outputParameterKey": "methods"}
+    assert loops("sweep")[0]["inputs"]["parameters"][candidates]["taskOutputParameter"] == methods
+    assert tasks("sweep")["compare-report"]["inputs"]["parameters"]["methods"]["taskOutputParameter"] == methods
 
 
 def test_candidates_are_named_as_on_the_command_line() -> None:

@@ -51,17 +51,19 @@ def render(comparison: dict[str, Any]) -> str:
 
 
 def _searched(methods: Mapping[str, Any], names: Sequence[str]) -> list[tuple[str, str, str, str]]:
-    """Method, setting, what it was to be chosen from, and its value, in words."""
+    """Method, setting, what a search draws it from, and its value, in words; from what no search would take, too."""
 
     def words(values: Any) -> str:
-        between = isinstance(values, Mapping)
-        ends = values.values() if between else values
-        return (" to " if between else ", ").join(f"{v:g}" if isinstance(v, float) else str(v) for v in ends)
+        if isinstance(values, Mapping):
+            return f"{words(values.get('low'))} to {words(values.get('high'))}"
+        if isinstance(values, list):
+            return ", ".join(map(words, values))
+        return f"{values:g}" if isinstance(values, float) else "–" if values is None else str(values)
 
     return [
-        (name, setting, words(of["from"]), words([of["value"]]))
+        (name, setting, words(found["from"]), words(found["value"]))
         for name in names
-        for setting, of in methods[name]["searched"].items()
+        for setting, found in methods[name]["searched"].items()
     ]
 
 
